@@ -51,7 +51,7 @@ bool lun_future_cancel(lun_future *f)
     return true;
 }
 
-static lun_answer future_cancel(lun_future *f, lun_task *by, lun_walk *walk)
+lun_answer lun_future_cancel_kind(lun_future *f, lun_task *by, lun_walk *walk)
 {
     (void)by;
     (void)walk;
@@ -59,4 +59,4 @@ static lun_answer future_cancel(lun_future *f, lun_task *by, lun_walk *walk)
     return LUN_YES;
 }
 
-const lun_kind lun_future_kind = {"Future", future_cancel};
+const lun_kind lun_future_kind = {"Future", lun_future_cancel_kind};

@@ -75,6 +75,9 @@ struct lun_waiter {
 /* A future that only its owner settles: cancelling settles it CANCELLED at once. */
 extern const lun_kind lun_future_kind;
 
+/* Its cancel, for kinds of a guest's own. */
+lun_answer lun_future_cancel_kind(lun_future *f, lun_task *by, lun_walk *walk);
+
 /* Makes `f` a pending future of `loop`. */
 void lun_future_init(lun_future *f, lun_loop *loop, const lun_kind *kind);
 

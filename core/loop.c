@@ -286,9 +286,24 @@ static lun_job *shuffled(lun_loop *loop, lun_job *first, uint32_t n)
     return jobs[0];
 }
 
+/* What a broken-off turn left goes before what it added. */
+static void put_back(lun_loop *loop)
+{
+    lun_job *first = loop->rest, *last = first;
+    if (!first)
+        return;
+    loop->rest = NULL;
+    for (loop->n_ready++; last->next; last = last->next)
+        loop->n_ready++;
+    last->next = loop->ready;
+    if (!loop->ready)
+        loop->ready_end = &last->next;
+    loop->ready = first;
+}
+
 static void drain(lun_loop *loop)
 {
-    lun_job *job = loop->ready, *next;
+    lun_job *job = loop->ready;
     loop->last_turn = loop->n_ready;
     loop->ready = NULL;
     loop->ready_end = &loop->ready;
@@ -296,27 +311,28 @@ static void drain(lun_loop *loop)
     loop->count.turns++;
     if (loop->shuffle)
         job = shuffled(loop, job, loop->last_turn);
-    for (; job && !loop->breaking; job = next) {
-        next = job->next;
+    while (job && !loop->breaking) {
+        /* Kept in the loop: a job that leaves by a long jump must not take the rest with it. */
+        loop->rest = job->next;
         job->run(job);
+        job = loop->rest;
     }
-    if (!job)
-        return;
-    /* Broken off: what is left goes before what was added. */
-    lun_job *last = job;
-    for (loop->n_ready++; last->next; last = last->next)
-        loop->n_ready++;
-    last->next = loop->ready;
-    if (!loop->ready)
-        loop->ready_end = &last->next;
-    loop->ready = job;
+    put_back(loop);
+}
+
+void lun_loop_left(lun_loop *loop)
+{
+    loop->stopping = loop->breaking = false;
+    loop->running = false;
+    put_back(loop);
 }
 
 enum lun_ran lun_loop_run(lun_loop *loop)
 {
     enum lun_ran ran = LUN_RAN_STOPPED;
-    LUN_ASSERT(!loop->running && !loop->closed);
+    LUN_ASSERT(!loop->closed);
     loop->running = true;
+    put_back(loop);
     loop->breaking = false;
     for (;;) {
         if (loop->ready || loop->stopping) {
@@ -333,7 +349,6 @@ enum lun_ran lun_loop_run(lun_loop *loop)
         if (loop->stopping)
             break;
     }
-    loop->stopping = loop->breaking = false;
-    loop->running = false;
+    lun_loop_left(loop);
     return ran;
 }

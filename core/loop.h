@@ -47,6 +47,7 @@ struct lun_loop {
 
     lun_job *ready, **ready_end; /* queue, jobs borrowed */
     uint32_t n_ready;
+    lun_job *rest; /* of the turn that runs */
     lun_timers timers;
     lun_link faults, handlers;
     lun_allocator allocator;
@@ -71,6 +72,7 @@ struct lun_loop {
     void (*task_step)(lun_job *job); /* tells tasks from other jobs when shuffling */
     /* The guest's, each may be NULL. */
     void (*asked)(lun_loop *loop, lun_task *t); /* a request has reached `t`; must not raise */
+    void (*asking)(lun_loop *loop, lun_task *t); /* `t` hands on a request that it got earlier */
     void (*woken)(lun_loop *loop); /* lun_loop_wakeup or a post came, from the base of a poll */
     /*
      * Nothing is ready. `*until` (nanoseconds) may be made earlier to be asked again. True: there
@@ -96,6 +98,9 @@ enum lun_ran {
     LUN_RAN_FAILED,  /* libuv refused to poll */
 };
 enum lun_ran lun_loop_run(lun_loop *loop);
+
+/* A guest's long jump has left lun_loop_run: puts the loop in order for the next one. */
+void lun_loop_left(lun_loop *loop);
 
 /* Ends lun_loop_run after the turn that runs. */
 void lun_loop_stop(lun_loop *loop);

@@ -148,6 +148,8 @@ static void deliver_late(lun_task *t)
 {
     lun_walk walk = {NULL, NULL};
     t->flags &= (uint8_t)~LUN_MUST_CANCEL;
+    if (t->done.loop->asking)
+        t->done.loop->asking(t->done.loop, t);
     deliver(t, &walk);
     lun_walk_run(&walk);
 }

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * await.c - the one place where Lua suspends, and the await and the sleep of scripts.
+ */
+#include "state.h"
+
+#include <stdlib.h>
+
+/* Says why the calling function cannot suspend anything. */
+static _Noreturn void refuse(lua_State *L, lunl_state *S)
+{
+    lua_Debug ar;
+    const char *name = NULL, *caller = NULL;
+    if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar))
+        name = ar.name;
+    name = name ? name : "await";
+    if (!S->task)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, S->loop ? "%s outside a task (in a callback)"
+                                                   : "%s outside a task (no running event loop)",
+                   name);
+    /* The C function below which Lua cannot yield is the innermost one that is not ours. */
+    for (int level = 1; !caller && lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sn", &ar);
+        if (*ar.what == 'C')
+            caller = ar.name ? ar.name : "?";
+    }
+    if (!lua_isyieldable(L) || (L == S->running && !S->outer_yieldable))
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "%s where Lua cannot yield (inside '%s', a finaliser or a hook)", name,
+                   caller ? caller : "?");
+    lunl_throw(L, LUNL_RUNTIME_ERROR,
+               "%s inside a plain coroutine (coroutines of async.coroutine can await)", name);
+}
+
+lun_task *lunl_enter(lua_State *L, lunl_state *S)
+{
+    if (L != S->running || !S->outer_yieldable || !lua_isyieldable(L) || !S->task)
+        refuse(L, S);
+    return &S->task->t;
+}
+
+int lunl_suspend(lua_State *L, lunl_state *S, lua_KContext ctx, lua_KFunction k)
+{
+    S->streak = 0;
+#if defined(LUN_CHAOS)
+    lua_gc(L, LUA_GCCOLLECT);
+#endif
+    return lua_yieldk(L, 0, ctx, k);
+}
+
+/* The message of the running task's last request, popped off its place; nil if there is none. */
+static void take_message(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    if (!(t->t.done.guest & LUNL_MESSAGE)) {
+        lua_pushnil(L);
+        return;
+    }
+    t->t.done.guest &= (uint16_t)~LUNL_MESSAGE;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->messages);
+    lua_rawgeti(L, -1, t->t.done.order);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -3, t->t.done.order);
+    lua_replace(L, -2);
+}
+
+void lunl_push_cancelled(lua_State *L, lunl_state *S)
+{
+    lunl_push_cancelled_of(L, S, S->task);
+}
+
+void lunl_push_cancelled_of(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    luaL_checkstack(L, 6, NULL);
+    take_message(L, S, t);
+    lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
+    if (!lua_isnil(L, -2)) {
+        lua_pushvalue(L, -2);
+        lunl_error_set(L, -2, "message");
+    }
+    lua_replace(L, -2);
+}
+
+void lunl_throw_cancelled(lua_State *L, lunl_state *S)
+{
+    lunl_push_cancelled(L, S);
+    lua_error(L);
+    abort();
+}
+
+lun_task *lunl_resumed_quietly(lua_State *L, lunl_state *S, lun_future **on, bool *interrupted)
+{
+    if (!S->task || L != S->running)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "a task's coroutine was resumed by somebody else");
+    lun_task *t = &S->task->t;
+    *interrupted = lun_task_resume(t, on);
+    return t;
+}
+
+lun_task *lunl_resumed(lua_State *L, lunl_state *S, lun_future **on)
+{
+    bool interrupted;
+    lun_task *t = lunl_resumed_quietly(L, S, on, &interrupted);
+    if (interrupted)
+        lunl_throw_cancelled(L, S);
+    /* The request went to what it waited for, and that ended otherwise: its message is stale. */
+    if ((t->done.guest & LUNL_MESSAGE) && !(t->flags & LUN_MUST_CANCEL) &&
+        !(*on && (*on)->state != LUN_OK))
+        t->done.guest &= (uint16_t)~LUNL_MESSAGE;
+    return t;
+}
+
+/* What the task at hand gets from the settled future at `idx`. */
+static int deliver(lua_State *L, lunl_state *S, int idx, lun_future *f)
+{
+    lunl_task *t = S->task;
+    if (f->state == LUN_CANCELLED && (t->t.done.guest & LUNL_MESSAGE) && !lun_is_task(f) &&
+        !(f->guest & LUNL_MADE_ERROR)) {
+        /* The future was cancelled through this task: all who look see this task's message. */
+        lua_getiuservalue(L, idx, 1);
+        if (lua_isnil(L, -1)) {
+            take_message(L, S, t);
+            lua_setiuservalue(L, idx, 1);
+        }
+        lua_pop(L, 1);
+    }
+    if (!(t->t.flags & LUN_MUST_CANCEL))
+        t->t.done.guest &= (uint16_t)~LUNL_MESSAGE;
+    return lunl_outcome(L, idx, f);
+}
+
+static int await_k(lua_State *L, int status, lua_KContext ctx)
+{
+    lunl_state *S = lunl_S(L);
+    lun_future *f;
+    bool interrupted;
+    (void)status;
+    lunl_resumed_quietly(L, S, &f, &interrupted);
+    if (interrupted)
+        lunl_throw_cancelled(L, S);
+    f = f ? f : lua_touserdata(L, (int)ctx); /* NULL after a turn that fairness demanded */
+    return deliver(L, S, (int)ctx, f);
+}
+
+int lunl_await(lua_State *L, lunl_state *S, int idx, lun_future *f)
+{
+    lun_task *t = &S->task->t;
+    if (f->loop != t->done.loop)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "a future of another loop cannot be awaited here");
+    if (lun_future_done(f)) {
+        if (!lunl_gives_way(S))
+            return deliver(L, S, idx, f);
+        lun_task_yield(t);
+        return lunl_suspend(L, S, idx, await_k);
+    }
+    if (lun_task_would_cycle(t, f))
+        lunl_throw(L, LUNL_RUNTIME_ERROR, f == &t->done
+                       ? "a task cannot await itself"
+                       : "these tasks would await each other in a cycle, for ever");
+    lun_task_wait(t, f, false);
+    return lunl_suspend(L, S, idx, await_k);
+}
+
+static int in_place_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    (void)ctx;
+    return lua_gettop(L);
+}
+
+/* --- async.await(awaitable) -> results
+ * Suspends until the Future or Task is done and returns its results or throws its error. A
+ * function is called in place, with no arguments and no new task; a value with __await has that
+ * called with itself. Throws TypeError for anything else; RuntimeError outside a task, for a
+ * future of another loop, and if a cycle of tasks would await each other. Cancelling the
+ * suspended task cancels what it waits for, unless others wait for that too. */
+static int l_await(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_enter(L, S);
+    lua_settop(L, 1);
+    lun_future *f = lunl_to_future(L, 1);
+    if (f)
+        return lunl_await(L, S, 1, f);
+    if (lua_isfunction(L, 1)) {
+        lua_callk(L, 0, LUA_MULTRET, 0, in_place_k);
+        return lua_gettop(L);
+    }
+    if (luaL_getmetafield(L, 1, "__await") == LUA_TNIL)
+        lunl_type_error(L, 1, "awaitable");
+    lua_insert(L, 1);
+    lua_callk(L, 1, LUA_MULTRET, 0, in_place_k);
+    return lua_gettop(L);
+}
+
+static int sleep_k(lua_State *L, int status, lua_KContext ctx)
+{
+    lun_future *on;
+    (void)status;
+    (void)ctx;
+    lunl_resumed(L, lunl_S(L), &on);
+    return lua_gettop(L) - 1;
+}
+
+/* --- async.sleep(seconds, ...) -> ...
+ * Suspends for that time; zero or less gives every ready task one turn. Returns the further
+ * arguments. Throws TypeError for what is no number and for NaN; RuntimeError outside a task.
+ * Safe to cancel. */
+static int l_sleep(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lun_task *t = lunl_enter(L, S);
+    double seconds = lunl_check_number(L, 1);
+    if (!(seconds > 0))
+        lun_task_yield(t);
+    else if (lun_task_sleep(t, lun_loop_deadline(t->done.loop, seconds)) != 0)
+        return luaL_error(L, "not enough memory");
+    return lunl_suspend(L, S, 0, sleep_k);
+}
+
+void lunl_open_await(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"await", l_await}, {"sleep", l_sleep}, {NULL, NULL}};
+    lunl_register(L, functions);
+}

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * task.c - a task is a coroutine with a body of ours: its step, its end, and its coroutine's reuse.
+ *
+ * The user's function runs under lua_pcallk inside the coroutine, so closers run, and may await,
+ * when an error passes, and the coroutine ends well enough to be used again. A task that has not
+ * run yet is only its userdata: it gets a coroutine at its first step.
+ *
+ * User value 1 is the arguments, then the outcome. User value 2 is the function, or a table of
+ * notes about the task (LUNL_NOTES) once something else has to be remembered.
+ *
+ * Law: a step allocates nothing outside of its coroutine but a coroutine, and that protected.
+ */
+#include "../state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { NOTE_FN = 1, NOTE_NAME, NOTE_CORO, NOTE_SOURCE };
+
+int lunl_reset_thread(lua_State *co, lua_State *from)
+{
+#if LUA_VERSION_NUM > 504 || LUA_VERSION_RELEASE_NUM >= 50406
+    int status = lua_closethread(co, from);
+#else
+    (void)from;
+    int status = lua_resetthread(co);
+#endif
+#if LUN_STACK_RESERVE > 0
+    lua_checkstack(co, LUN_STACK_RESERVE);
+#endif
+    return status;
+}
+
+/* ---- coroutines ---- */
+
+/* Makes a coroutine with the two closures at its bottom; leaves it held. For lua_pcall. */
+static int new_coroutine(lua_State *L)
+{
+    lunl_state *S = lua_touserdata(L, 1);
+    struct lunl_pooled *made = lua_touserdata(L, 2);
+    lua_State *co = lua_newthread(L);
+#if LUN_STACK_RESERVE > 0
+    lua_checkstack(co, LUN_STACK_RESERVE);
+#endif
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->body);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->msgh);
+    lua_xmove(L, co, 2);
+    made->slot = lunl_hold(L, S, NULL);
+    made->co = co;
+    return 0;
+}
+
+/* Gives `t` a coroutine; false and the error on the stack if there is no memory. */
+bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    struct lunl_pooled p = {NULL, 0};
+    if (S->n_pool > 0) {
+        p = S->pool[--S->n_pool];
+    } else {
+        lua_pushcfunction(L, new_coroutine);
+        lua_pushlightuserdata(L, S);
+        lua_pushlightuserdata(L, &p);
+        if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+            return false;
+    }
+    t->u.co = p.co;
+    t->co_slot = p.slot;
+    return true;
+}
+
+/* The coroutine of an ended task goes to the pool, or, if it is not clean, away. */
+static void recycle(lua_State *L, lunl_state *S, lua_State *co, uint32_t slot, bool clean)
+{
+    if (clean && S->n_pool < LUNL_POOL && lua_status(co) == LUA_OK && lua_gettop(co) == 2) {
+        if (lua_gethook(co))
+            lua_sethook(co, NULL, 0, 0);
+        S->pool[S->n_pool++] = (struct lunl_pooled){co, slot};
+    } else {
+        lunl_release(L, S, slot);
+    }
+}
+
+void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep)
+{
+    while (S->n_pool > keep)
+        lunl_release(L, S, S->pool[--S->n_pool].slot);
+}
+
+/* ---- the end of a task ---- */
+
+/* The slot goes; but while the job is queued the memory has to stay. */
+static void let_go(lua_State *L, lunl_state *S, lunl_task *t, uint32_t slot)
+{
+    if (t->t.flags & LUN_QUEUED)
+        t->u.slot = slot;
+    else
+        lunl_release(L, S, slot);
+}
+
+static void finish(lua_State *L, lunl_state *S, lunl_task *t, enum lun_state state)
+{
+    uint32_t slot = t->t.done.order;
+    t->t.done.guest &= (uint16_t)~LUNL_MESSAGE;
+    if (t->t.at == LUN_AT_RUNNING || t->t.at == LUN_AT_NEW)
+        lun_task_finish(&t->t, state);
+    else
+        lun_task_abandon(&t->t, state);
+    let_go(L, S, t, slot);
+}
+
+void lunl_note_interrupt(lua_State *L, lunl_state *S, lun_loop *loop, int error)
+{
+    if (S->interrupted || !lunl_error_is(L, error, LUNL_KEYBOARD_INTERRUPT))
+        return;
+    lua_pushvalue(L, error);
+    luaL_unref(L, LUA_REGISTRYINDEX, S->interrupt);
+    S->interrupt = luaL_ref(L, LUA_REGISTRYINDEX);
+    S->interrupted = true;
+    lun_loop_break(loop);
+}
+
+/* The task at `idx` has failed with the error on top (popped). */
+static void fail(lua_State *L, lunl_state *S, int idx, lunl_task *t)
+{
+    lun_future *f = &t->t.done;
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lunl_error_new(L, LUNL_ERROR, "nil");
+    }
+    int error = lua_gettop(L);
+    bool cancelled = lunl_error_is(L, error, LUNL_CANCELLED_ERROR);
+    if (!cancelled && !(f->guest & LUNL_TRACED))
+        lunl_record_failure(L, idx, f, error, 0);
+    lunl_note_interrupt(L, S, f->loop, error);
+    bool interrupt = lunl_error_is(L, error, LUNL_KEYBOARD_INTERRUPT);
+    enum lun_state state = lunl_store_error(L, idx, f);
+    if (interrupt)
+        lunl_seen(S, f); /* it leaves the run call: that is its delivery */
+    finish(L, S, t, state);
+}
+
+/* Debug: a request was delivered, not taken back, and the task ended well all the same. */
+static void report_swallowed(lua_State *L, lunl_state *S, lunl_task *t, int idx)
+{
+    lunl_loop *loop = lunl_loop_of(t->t.done.loop);
+    (void)S;
+    if (!loop->debug || t->t.requests == 0 || (t->t.flags & LUN_MUST_CANCEL))
+        return;
+    lua_createtable(L, 0, 3);
+    lua_pushliteral(L, "Cancellation was swallowed");
+    lua_setfield(L, -2, "message");
+    lua_pushvalue(L, idx);
+    lua_setfield(L, -2, "future");
+    lua_pushvalue(L, idx);
+    lua_setfield(L, -2, "task");
+    lunl_report(L, loop, "swallowed");
+}
+
+/* ---- the body, in the task's own coroutine ---- */
+
+/* Runs where the error was thrown, before any closer. Errors pass unchanged. */
+static int body_msgh(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_task *t = S->task;
+    if (!t || lunl_error_is(L, 1, LUNL_CANCELLED_ERROR))
+        return 1;
+    if (lua_isnil(L, 1)) {
+        lua_settop(L, 0);
+        lunl_error_new(L, LUNL_ERROR, "nil");
+    }
+    luaL_checkstack(L, 16, NULL);
+    lua_rawgeti(L, lua_upvalueindex(2), t->t.done.order);
+    lunl_record_failure(L, 2, &t->t.done, 1, 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int body_k(lua_State *L, int status, lua_KContext ctx)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_task *t = lua_touserdata(L, 1);
+    (void)ctx;
+    if (status == LUA_OK || status == LUA_YIELD) {
+        report_swallowed(L, S, t, 1);
+        lunl_store(L, 1, &t->t.done, 3, lua_gettop(L) - 2);
+        finish(L, S, t, LUN_OK);
+    } else {
+        fail(L, S, 1, t);
+    }
+    lua_settop(L, 0);
+    return 0;
+}
+
+/* Pushes the arguments that the task was made with; how many. */
+static int push_arguments(lua_State *L, lunl_task *t)
+{
+    uint16_t guest = t->t.done.guest;
+    if (guest & LUNL_ONE_ARG) {
+        lua_getiuservalue(L, 1, 1);
+        return 1;
+    }
+    return guest & LUNL_PACKED ? lunl_push_values(L, 1, &t->t.done) : 0;
+}
+
+static int body(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_task *t = S->task;
+    lua_rawgeti(L, lua_upvalueindex(2), t->t.done.order);
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_getiuservalue(L, 1, 2);
+    if (t->t.done.guest & LUNL_NOTES) {
+        lua_rawgeti(L, 3, NOTE_FN);
+        lua_replace(L, 3);
+    }
+    int n = push_arguments(L, t);
+    if (n > 0) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, 1);
+    }
+    t->t.done.guest &= (uint16_t) ~(LUNL_ONE_ARG | LUNL_PACKED | LUNL_NO_VALUES);
+    return body_k(L, lua_pcallk(L, n, LUA_MULTRET, 2, 0, body_k), 0);
+}
+
+/* ---- the step ---- */
+
+/* For what must happen at the base level though it allocates: fails the task protected. */
+static int fail_protected(lua_State *L)
+{
+    lunl_task *t = lua_touserdata(L, 2);
+    lunl_state *S = lunl_S(L);
+    lunl_push_held(L, S, t->t.done.order);
+    lua_pushvalue(L, 1);
+    fail(L, S, 3, t);
+    return 0;
+}
+
+/* Fails `t` at the base level with the error on top (popped), whatever it was doing. */
+static void fail_at_base(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->fail);
+    lua_insert(L, -2);
+    lua_pushlightuserdata(L, t);
+    if (lua_pcall(L, 2, 0, 0) == LUA_OK)
+        return;
+    /* Not even that: keep the memory error itself; it needs nothing. */
+    if (!lun_future_done(&t->t.done)) {
+        lunl_push_held(L, S, t->t.done.order);
+        lua_insert(L, -2);
+        lua_setiuservalue(L, -2, 1);
+        lua_pop(L, 1);
+        lunl_report_raw("Task failed for lack of memory");
+        lunl_seen(S, &t->t.done);
+        finish(L, S, t, LUN_ERROR);
+    } else {
+        lua_pop(L, 1);
+    }
+}
+
+static void drop_coroutine(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co, uint32_t slot,
+                           bool clean)
+{
+    recycle(L, S, co, slot, clean && !(t->t.done.guest & LUNL_KEEP_THREAD));
+}
+
+/* The coroutine has ended: by itself, or by an error that its body could not handle. */
+static void ended(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co, uint32_t slot, int status)
+{
+    if (status == LUA_OK) {
+        drop_coroutine(L, S, t, co, slot, true);
+        return;
+    }
+    /* Packing the results failed, or the like: the frames are still there. */
+    lua_xmove(co, L, 1);
+    lunl_reset_thread(co, L);
+    if (lun_future_done(&t->t.done))
+        lua_pop(L, 1);
+    else
+        fail_at_base(L, S, t);
+    drop_coroutine(L, S, t, co, slot, false);
+}
+
+/* A cancelled task that never started: nothing of it runs. */
+static void never_starts(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    uint32_t slot = t->t.done.order;
+    lunl_push_held(L, S, slot);
+    if (t->t.done.guest & LUNL_MESSAGE) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, S->messages);
+        lua_rawgeti(L, -1, slot);
+        lua_replace(L, -2);
+    } else {
+        lua_pushnil(L);
+    }
+    lua_setiuservalue(L, -2, 1);
+    t->t.done.guest &= (uint16_t) ~(LUNL_ONE_ARG | LUNL_PACKED | LUNL_NO_VALUES);
+    if (t->u.co)
+        drop_coroutine(L, S, t, t->u.co, t->co_slot, true);
+    finish(L, S, t, LUN_CANCELLED);
+    lua_pop(L, 1);
+}
+
+/* Makes a new task ready to be resumed; false if it has ended instead. */
+static bool start(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    if (t->t.flags & LUN_MUST_CANCEL) {
+        never_starts(L, S, t);
+        return false;
+    }
+    if (!t->u.co && !lunl_bind_coroutine(L, S, t)) {
+        fail_at_base(L, S, t);
+        return false;
+    }
+    t->t.at = LUN_AT_RUNNING;
+    lua_pushvalue(t->u.co, 1);
+    return true;
+}
+
+/* Somebody has closed or finished the coroutine from outside. */
+static void closed_outside(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    lua_State *co = t->u.co;
+    uint32_t slot = t->co_slot;
+    lunl_error_new(L, LUNL_RUNTIME_ERROR, "the task's coroutine was closed from outside");
+    fail_at_base(L, S, t);
+    drop_coroutine(L, S, t, co, slot, false);
+}
+
+void lunl_step(lun_job *job)
+{
+    lunl_task *t = lun_container(job, lunl_task, t.job);
+    lunl_state *S = lunl_loop_of(t->t.done.loop)->S;
+    lua_State *L = S->L;
+    int n = 0, status;
+    t->t.flags &= (uint8_t)~LUN_QUEUED;
+    if (t->t.at == LUN_AT_DONE) {
+        lunl_release(L, S, (uint32_t)t->u.slot);
+        return;
+    }
+    if (t->t.at == LUN_AT_NEW) {
+        if (!start(L, S, t))
+            return;
+    } else if (lua_status(t->u.co) != LUA_YIELD) {
+        closed_outside(L, S, t);
+        return;
+    } else if (t->t.done.guest & LUNL_FOREIGN) {
+        n = lunl_foreign_resume(S, t);
+    }
+    lua_State *co = t->u.co;
+    uint32_t slot = t->co_slot;
+    S->ran = true;
+    S->task = t;
+    S->streak = 0;
+    do {
+        S->running = co;
+        S->outer_yieldable = true;
+        status = lua_resume(co, L, n, &n);
+        /* A yield that no await of ours made is one of the stock coroutine table. */
+    } while (status == LUA_YIELD && t->t.at == LUN_AT_RUNNING &&
+             (n = lunl_foreign_yield(S, t, n)) >= 0);
+    S->task = NULL;
+    S->running = NULL;
+    if (status != LUA_YIELD)
+        ended(L, S, t, co, slot, status);
+}
+
+/* ---- making and ending tasks from outside ---- */
+
+lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
+{
+    lunl_state *S = loop->S;
+    int fn = lua_gettop(L) - nargs;
+    luaL_checkstack(L, 8, NULL);
+    lunl_task *t = lua_newuserdatauv(L, sizeof *t + extra, 2);
+    int at = fn + nargs + 1;
+    memset(t, 0, sizeof *t + extra);
+    lua_pushvalue(L, fn);
+    lua_setiuservalue(L, at, 2);
+    uint16_t guest = 0;
+    if (nargs == 1) {
+        lua_pushvalue(L, fn + 1);
+        lua_setiuservalue(L, at, 1);
+        guest = LUNL_ONE_ARG;
+    } else if (nargs > 1) {
+        lunl_store(L, at, &t->t.done, fn + 1, nargs);
+        guest = LUNL_PACKED;
+    }
+    if (loop->debug)
+        guest |= lunl_note_source(L, at);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, loop->mt_task);
+    lua_setmetatable(L, at);
+    lua_pushvalue(L, at);
+    uint32_t slot = lunl_hold(L, S, t);
+    lun_task_init(&t->t, &loop->loop, &lunl_future_kinds[LUNL_KIND_TASK], lunl_step);
+    t->t.done.order = slot;
+    t->t.done.guest = guest;
+    t->number = ++S->tasks_made;
+    lua_replace(L, fn);
+    lua_settop(L, fn);
+    return t;
+}
+
+void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    lua_State *co = t->u.co;
+    uint32_t slot = t->co_slot;
+    bool fresh = t->t.at == LUN_AT_NEW;
+    lun_future *on = t->t.at == LUN_AT_WAITING ? t->t.u.wait.on : NULL;
+    if (on && on->kind->cancel == lun_op_cancel_kind)
+        lun_op_release((lun_op *)on);
+    if (co && !fresh) {
+        /* While its closers run, it is nobody's current task: an await in them is refused. */
+        lunl_reset_thread(co, L);
+        lua_settop(co, 0);
+    }
+    if (!lun_future_done(&t->t.done)) {
+        lunl_push_held(L, S, t->t.done.order);
+        lua_pushnil(L);
+        lua_setiuservalue(L, -2, 1);
+        lua_pop(L, 1);
+        finish(L, S, t, LUN_CANCELLED);
+    }
+    if (co)
+        drop_coroutine(L, S, t, co, slot, fresh);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = (*(lunl_task *const *)a)->number, y = (*(lunl_task *const *)b)->number;
+    return x < y ? -1 : x > y;
+}
+
+lunl_task **lunl_list_tasks(lua_State *L, lunl_state *S, lunl_loop *loop, uint32_t *n)
+{
+    lunl_task **list = lua_newuserdatauv(L, (loop->loop.count.tasks + 1) * sizeof *list, 0);
+    *n = 0;
+    for (uint32_t i = 1; i <= S->n_slots && *n < loop->loop.count.tasks; i++) {
+        uintptr_t p = S->slots[i].task;
+        if (p == 0 || (p & 1))
+            continue;
+        lunl_task *t = (lunl_task *)p;
+        if (t->t.done.loop == &loop->loop && !lun_future_done(&t->t.done))
+            list[(*n)++] = t;
+    }
+    qsort(list, *n, sizeof *list, by_number);
+    return list;
+}
+
+void lunl_open_body(lua_State *L)
+{
+    lunl_state *S = lunl_get_state(L);
+    static const luaL_Reg functions[] = {{"msgh", body_msgh}, {"fail", fail_protected}, {NULL, NULL}};
+    lua_newtable(L);
+    lunl_register(L, functions);
+    lua_pushlightuserdata(L, S);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->anchors);
+    lua_getfield(L, -3, "msgh");
+    lua_pushvalue(L, -1);
+    S->msgh = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushcclosure(L, body, 3);
+    S->body = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_getfield(L, -1, "fail");
+    S->fail = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trace.c - light traces: where each level of a stack is, without searching for global names.
+ *
+ * Taken at the moment of the throw, so it has to be cheap and must not allocate: text goes into
+ * a buffer of the caller's, levels beyond a dozen at both ends are left out.
+ */
+#include "../state.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { HEAD = 10, TAIL = 6 };
+
+static size_t append(char *buf, size_t size, size_t at, const char *text)
+{
+    size_t n = strlen(text);
+    if (n > size - at)
+        n = size - at;
+    memcpy(buf + at, text, n);
+    return at + n;
+}
+
+/* One line for one level: what Lua's own traceback says, but for the names of globals. */
+static size_t add_level(lua_State *L1, lua_Debug *ar, char *buf, size_t size, size_t at)
+{
+    char line[24];
+    if (!lua_getinfo(L1, "Slnt", ar))
+        return at;
+    at = append(buf, size, at, "\n\t");
+    at = append(buf, size, at, ar->short_src);
+    if (ar->currentline > 0) {
+        snprintf(line, sizeof line, ":%d", ar->currentline);
+        at = append(buf, size, at, line);
+    }
+    at = append(buf, size, at, ": in ");
+    if (*ar->namewhat) {
+        at = append(buf, size, at, ar->namewhat);
+        at = append(buf, size, at, " '");
+        at = append(buf, size, at, ar->name);
+        at = append(buf, size, at, "'");
+    } else if (*ar->what == 'm') {
+        at = append(buf, size, at, "main chunk");
+    } else if (*ar->what == 'C') {
+        at = append(buf, size, at, "?");
+    } else {
+        snprintf(line, sizeof line, ":%d>", ar->linedefined);
+        at = append(buf, size, at, "function <");
+        at = append(buf, size, at, ar->short_src);
+        at = append(buf, size, at, line);
+    }
+    return ar->istailcall ? append(buf, size, at, "\n\t(...tail calls...)") : at;
+}
+
+/* The number of the outermost level; asking for a level costs its distance, so by halving. */
+static int last_level(lua_State *L1)
+{
+    lua_Debug ar;
+    int low = 0, high = 1;
+    while (lua_getstack(L1, high, &ar)) {
+        low = high;
+        high *= 2;
+    }
+    while (low + 1 < high) {
+        int middle = low + (high - low) / 2;
+        if (lua_getstack(L1, middle, &ar))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size)
+{
+    lua_Debug ar;
+    size_t at = 0;
+    int from = level, last = last_level(L1);
+    for (; lua_getstack(L1, level, &ar); level++) {
+        if (level == from + HEAD && last - level > TAIL) {
+            at = append(buf, size, at, "\n\t...");
+            level = last - TAIL;
+            continue;
+        }
+        /* The body of a task, a C function without a name, says nothing. */
+        if (level == last && lua_getinfo(L1, "S", &ar) && *ar.what == 'C' && level > from)
+            continue;
+        at = add_level(L1, &ar, buf, size, at);
+    }
+    return at;
+}
+
+void lunl_trace_frames(lua_State *L1, int level, luaL_Buffer *b)
+{
+    char text[4096];
+    luaL_addlstring(b, text, lunl_trace_text(L1, level, text, sizeof text));
+}

@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lunl.h - the toolkit that every binding file includes. Lua enters the house here, once.
+ *
+ * Laws of the border:
+ *  1. Every C function that Lua can call is a closure with two upvalues: the state record and
+ *     the table of held objects (lunl_register does it). lunl_S(L) is the first.
+ *  2. The first word of every userdata of ours is the address of a static (its lun_kind or its
+ *     lunl_type), so a check is a comparison and foreign userdata cannot pass.
+ *  3. libuv's callbacks and the core's hooks never touch Lua: they store C facts and settle.
+ *     Values are made in the coroutine that receives them, or at the base level of a drain.
+ *  4. All waiting goes through lunl_suspend; all resuming through the step in task.c.
+ *  5. References run from the waiter to what it waits for. What must live by itself (unfinished
+ *     tasks, queued callbacks) is held: lunl_hold.
+ *  6. The outcome of a future is its user value 1, and nothing else keeps it.
+ *  7. State is finished before anything that may allocate: an allocation runs finalisers, and
+ *     those may call any function of ours.
+ */
+#ifndef LUNL_H
+#define LUNL_H
+
+#include "../core/lunation.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#if LUA_VERSION_NUM < 504
+#error "Lunation needs Lua 5.4.3 or newer"
+#endif
+
+#ifndef LUN_STACK_RESERVE
+#define LUN_STACK_RESERVE 128
+#endif
+
+typedef struct lunl_state lunl_state;
+typedef struct lunl_loop lunl_loop;
+typedef struct lunl_task lunl_task;
+
+/* ---- types and checks ------------------------------------------------------------------- */
+
+/* What a userdata that is no future is; its address is the first word of the userdata. */
+typedef struct lunl_type {
+    const char *name; /* as the user knows it: "Lock" */
+} lunl_type;
+
+/* The userdata at `idx` if its first word is `tag`, else NULL. */
+static inline void *lunl_test(lua_State *L, int idx, const void *tag)
+{
+    if (lua_type(L, idx) != LUA_TUSERDATA || lua_rawlen(L, idx) < sizeof(void *))
+        return NULL;
+    void *p = lua_touserdata(L, idx);
+    return *(const void **)p == tag ? p : NULL;
+}
+
+/* The same, or TypeError naming function and argument. */
+void *lunl_check(lua_State *L, int idx, const lunl_type *type);
+
+/*
+ * New userdata of `size` zeroed bytes with `nuv` user values, `type` as its first word and the
+ * metatable registered under `type` (lunl_newtype). On the stack; raises if there is no memory.
+ */
+void *lunl_new(lua_State *L, const lunl_type *type, size_t size, int nuv);
+
+/*
+ * Makes and registers the metatable of a type, and leaves it on the stack: __name, __index = a
+ * table of `methods`, the `meta` methods (may be NULL), and a __metatable that hides it.
+ */
+void lunl_newtype(lua_State *L, const lunl_type *type, const luaL_Reg *methods, const luaL_Reg *meta);
+
+/* Sets functions into the table on top, each with the two upvalues of law 1. */
+void lunl_register(lua_State *L, const luaL_Reg *functions);
+
+static inline lunl_state *lunl_S(lua_State *L)
+{
+    return (lunl_state *)lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* Bad input: TypeError "bad argument #1 to 'sleep' (number expected, got nil)". */
+_Noreturn void lunl_type_error(lua_State *L, int arg, const char *expected);
+/* The same with a text of its own, and any class. */
+_Noreturn void lunl_arg_error(lua_State *L, int arg, int cls, const char *fmt, ...);
+
+/* A number that is one (no string), not NaN; TypeError. */
+double lunl_check_number(lua_State *L, int arg);
+/* An integer in [least, most]: TypeError if it is none, ValueError out of range. */
+lua_Integer lunl_check_integer(lua_State *L, int arg, lua_Integer least, lua_Integer most);
+/* Seconds: a number; nil or none gives `none`. */
+double lunl_opt_number(lua_State *L, int arg, double none);
+const char *lunl_check_string(lua_State *L, int arg, size_t *len);
+/* A function or a value with __call. */
+void lunl_check_callable(lua_State *L, int arg);
+bool lunl_callable(lua_State *L, int idx);
+/* A table (an options table may be nil: then false). */
+bool lunl_opt_table(lua_State *L, int arg);
+/*
+ * Field `name` of the options table at `arg` onto the stack, checked to be nil or of Lua type
+ * `type` (LUA_TNONE: any); else TypeError naming argument and field. Its Lua type.
+ */
+int lunl_option(lua_State *L, int arg, const char *name, int type);
+
+/* ---- errors ----------------------------------------------------------------------------- */
+
+#define LUNL_CLASSES(X)                                                                          \
+    X(BASE_ERROR, "BaseError", NONE)                                                             \
+    X(CANCELLED_ERROR, "CancelledError", BASE_ERROR)                                             \
+    X(KEYBOARD_INTERRUPT, "KeyboardInterrupt", BASE_ERROR)                                       \
+    X(ERROR, "Error", BASE_ERROR)                                                                \
+    X(TYPE_ERROR, "TypeError", ERROR)                                                            \
+    X(VALUE_ERROR, "ValueError", ERROR)                                                          \
+    X(RUNTIME_ERROR, "RuntimeError", ERROR)                                                      \
+    X(INVALID_STATE_ERROR, "InvalidStateError", ERROR)                                           \
+    X(TIMEOUT_ERROR, "TimeoutError", ERROR)                                                      \
+    X(QUEUE_EMPTY, "QueueEmpty", ERROR)                                                          \
+    X(QUEUE_FULL, "QueueFull", ERROR)                                                            \
+    X(QUEUE_SHUT_DOWN, "QueueShutDown", ERROR)                                                   \
+    X(BROKEN_BARRIER_ERROR, "BrokenBarrierError", ERROR)                                         \
+    X(INCOMPLETE_READ_ERROR, "IncompleteReadError", ERROR)                                       \
+    X(LIMIT_OVERRUN_ERROR, "LimitOverrunError", ERROR)                                           \
+    X(OS_ERROR, "OSError", ERROR)                                                                \
+    X(HTTP_ERROR, "HTTPError", ERROR)                                                            \
+    X(EXCEPTION_GROUP, "ExceptionGroup", ERROR)
+
+enum lunl_class {
+#define X(id, name, parent) LUNL_##id,
+    LUNL_CLASSES(X)
+#undef X
+        LUNL_CLASS_COUNT
+};
+
+/* Error objects are tables whose metatable is their class; error.c. No S is needed for these. */
+
+/* Pushes a new error object of a built-in class with that message (lua_pushfstring's formats). */
+void lunl_error_new(lua_State *L, enum lunl_class cls, const char *fmt, ...);
+/* Throws one. */
+_Noreturn void lunl_throw(lua_State *L, enum lunl_class cls, const char *fmt, ...);
+/*
+ * Throws an OSError "syscall object: CODE" with code, errno and syscall set; `object` may be
+ * NULL. `err` is libuv's negative code. UV_ENOMEM becomes Lua's own "not enough memory".
+ */
+_Noreturn void lunl_throw_uv(lua_State *L, int err, const char *syscall, const char *object);
+/* Pushes that OSError; for errors that are reported or decorated first. */
+void lunl_error_uv(lua_State *L, int err, const char *syscall, const char *object);
+/* Is the value an error object of that class, or of one derived from it? Never raises. */
+bool lunl_error_is(lua_State *L, int idx, enum lunl_class cls);
+/* Sets field `name` (cause, context, ...) of the error object at `idx` to the value on top; pops. */
+void lunl_error_set(lua_State *L, int idx, const char *name);
+/* Pushes an ExceptionGroup; the list of errors is the table on top, which it replaces. */
+void lunl_error_group(lua_State *L, const char *message);
+/* Pushes what tostring would, or a stand-in if __tostring throws; never raises but for memory. */
+const char *lunl_text(lua_State *L, int idx, size_t *len);
+
+/* ---- the state record ------------------------------------------------------------------- */
+
+struct lunl_slot {
+    uintptr_t task; /* a held task, or 0, or the next free slot * 2 + 1 */
+};
+
+struct lunl_state {
+    lua_State *main;      /* the only lua_State kept for long */
+    lunl_loop *loop;      /* that runs now, or NULL */
+    lua_State *L;         /* on which it runs */
+    lunl_task *task;      /* whose step runs now, or NULL (callbacks) */
+    lua_State *running;   /* where its Lua runs: its coroutine, or one of async.coroutine in it */
+    bool outer_yieldable; /* every level outside of `running`, up to the task, can yield */
+    uint32_t streak;      /* awaits in a row that did not suspend */
+    struct lunl_slot *slots;
+    uint32_t n_slots, room_slots, free_slot, n_held;
+    int anchors;  /* registry reference: slot -> held object */
+    int messages; /* registry reference: slot -> cancel message of a task */
+    lua_State *cancel_L; /* where the message of the cancel in progress lies */
+    int cancel_msg;      /* its index there, 0 for none */
+    struct lunl_pooled {
+        lua_State *co; /* held by its slot */
+        uint32_t slot;
+    } *pool; /* finished coroutines */
+    uint32_t n_pool;
+    uint64_t tasks_made; /* for Task-N */
+    uint32_t owed;       /* failed futures that nobody has looked at and that are not reported */
+    bool ran;            /* Lua has run since the last collection for those */
+    uint64_t collect_after, collect_cost; /* real nanoseconds: rationing of such collections */
+    volatile int interrupts;              /* SIGINTs that came under this run */
+    lun_task *main_task;                  /* whom the first of them cancels, or NULL */
+    bool interrupted; /* a KeyboardInterrupt is leaving the run call */
+    int interrupt;    /* registry reference: that error, or LUA_NOREF */
+    int body, msgh;   /* registry references: the closures at the bottom of every coroutine */
+    int fail;         /* registry reference: ends a task at the base level */
+    int drive, deliver; /* registry references: what runs at the base level */
+    int run_until, teardown, close, stop; /* registry references: parts of run, see run.c */
+    int message_index; /* on L: room for a message that a task hands on */
+    int origin;       /* registry slot: the failure record last delivered by an await */
+    int lost;         /* registry reference: list of failure records to be reported */
+    uint32_t n_lost, room_messages;
+    uint64_t failures;         /* numbers failure records */
+    lun_fault lost_fault;      /* queued while `lost` has members */
+    lun_handler lost_handler;  /* ... and turns them into reports */
+};
+
+/* A Lua task: user values 1: arguments before the start, then the outcome; 2: see task.c. */
+struct lunl_task {
+    lun_task t; /* first */
+    union {
+        lua_State *co; /* its coroutine between first step and end, held by co_slot */
+        uintptr_t slot; /* done, yet still queued: its own slot, to be released then */
+    } u;
+    uint64_t number : 40; /* order of creation in this Lua state */
+    uint64_t co_slot : 24;
+};
+
+/* Bits of lun_future.guest. */
+enum lunl_guest {
+    LUNL_NO_VALUES = 1,    /* outcome: no value at all */
+    LUNL_PACKED = 2,       /* user value 1 is a table with n: several values, or arguments */
+    LUNL_MESSAGE = 4,      /* pending task: messages[slot] is the message of its last request */
+    LUNL_NOTES = 8,        /* task: user value 2 is a table, see task.c */
+    LUNL_KEEP_THREAD = 16, /* somebody has the coroutine: not to be used again */
+    LUNL_ONE_ARG = 32,     /* user value 1 is the only argument */
+    LUNL_FOREIGN = 64,     /* suspended by the stock coroutine.yield */
+    LUNL_OWED = 128,       /* counted in S->owed */
+    LUNL_TRACED = 256,     /* failed: user value 2 is its failure record, see value.c */
+    LUNL_MADE_ERROR = 512, /* cancelled: user value 1 is the CancelledError already */
+};
+
+struct lunl_loop {
+    const lunl_type *type; /* first word: a loop object is this userdata */
+    lun_loop loop;
+    lunl_state *S;
+    lun_handler handler; /* calls the Lua handler */
+    int mt_future, mt_task; /* registry references: metatables that keep this object alive */
+    uint32_t slot;       /* held while it runs */
+    bool closed, debug, in_handler, is_open;
+    double slow_callback_duration;
+    double shutdown_grace;
+    void *signals; /* io/signal.c's own */
+    void *io;      /* io/handle.c's own: struct lunl_io */
+};
+
+extern const lunl_type lunl_loop_type;
+
+static inline lunl_loop *lunl_loop_of(lun_loop *loop)
+{
+    return lun_container(loop, lunl_loop, loop);
+}
+
+/*
+ * Holds the value on top, popping it: it lives until lunl_release. `task`: it is that task.
+ * Raises if there is no memory, holding nothing.
+ */
+uint32_t lunl_hold(lua_State *L, lunl_state *S, lunl_task *task);
+/* Pushes what slot holds. */
+void lunl_push_held(lua_State *L, lunl_state *S, uint32_t slot);
+/* Lets it go. Never raises. */
+void lunl_release(lua_State *L, lunl_state *S, uint32_t slot);
+
+/* The loop that runs in this Lua state, or RuntimeError "no running event loop". */
+lunl_loop *lunl_running_loop(lua_State *L, lunl_state *S);
+/* The loop object at `arg`, open, or RuntimeError / TypeError. */
+lunl_loop *lunl_check_loop(lua_State *L, int arg);
+/* Pushes the object of a loop. */
+void lunl_push_loop(lua_State *L, lunl_loop *loop);
+
+/* ---- futures, tasks, values -------------------------------------------------------------- */
+
+extern const lun_kind lunl_future_kinds[];
+enum { LUNL_KIND_FUTURE, LUNL_KIND_TASK, LUNL_KIND_SHIELD, LUNL_KIND_COUNT };
+
+/* The Future or Task at `idx`, or NULL. */
+static inline lun_future *lunl_to_future(lua_State *L, int idx)
+{
+    if (lua_type(L, idx) != LUA_TUSERDATA || lua_rawlen(L, idx) < sizeof(lun_future))
+        return NULL;
+    lun_future *f = (lun_future *)lua_touserdata(L, idx);
+    uintptr_t k = (uintptr_t)f->kind - (uintptr_t)lunl_future_kinds;
+    return k < LUNL_KIND_COUNT * sizeof(lun_kind) ? f : NULL;
+}
+
+/*
+ * New pending future of `size` (>= sizeof(lun_future)) zeroed bytes with `nuv` >= 2 user values
+ * on the stack; kind: LUNL_KIND_...
+ */
+lun_future *lunl_new_future(lua_State *L, lunl_loop *loop, int kind, size_t size, int nuv);
+
+/*
+ * New task that will call the function `nargs` places below the top with the values above it;
+ * pops all of them, pushes the task. `extra` zeroed bytes follow the lunl_task. Held until done.
+ */
+lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra);
+
+/* Is the value a future, a task, callable, or does it have __await? */
+bool lunl_awaitable(lua_State *L, int idx);
+
+/*
+ * The future of the awaitable at absolute index `idx`: itself, or a new Task that takes its
+ * place on the stack. TypeError for anything else, RuntimeError for a future of another loop.
+ */
+lun_future *lunl_ensure_future(lua_State *L, lunl_loop *loop, int idx);
+
+/* Stores the `n` values from `first` on as the outcome of the future at `idx` (not settled yet). */
+void lunl_store(lua_State *L, int idx, lun_future *f, int first, int n);
+/* Pushes the stored values; how many. */
+int lunl_push_values(lua_State *L, int idx, lun_future *f);
+/* Pushes only the first stored value, or nil. */
+void lunl_push_first(lua_State *L, int idx, lun_future *f);
+/* Pushes the error of a failed or cancelled future and marks it as retrieved. */
+void lunl_push_error(lua_State *L, int idx, lun_future *f);
+/* Pushes it without marking. */
+void lunl_peek_error(lua_State *L, int idx, lun_future *f);
+/* The values on the stack, or throws the error: what awaiting a settled future gives. */
+int lunl_outcome(lua_State *L, int idx, lun_future *f);
+/*
+ * Fails the future at `idx` with the error on top (popped): it is CANCELLED if the error is a
+ * CancelledError. Not for unfinished tasks.
+ */
+void lunl_fail(lua_State *L, int idx, lun_future *f);
+/* Marks the error as retrieved: it will not be reported. */
+void lunl_seen(lunl_state *S, lun_future *f);
+
+/*
+ * Cancels the future or task at `idx` with the message at absolute index `msg` (0: none).
+ * False if it was done.
+ */
+bool lunl_cancel(lua_State *L, lunl_state *S, lun_future *f, int idx, int msg);
+/* The same for all children of a join, without a message. */
+void lunl_cancel_join(lua_State *L, lunl_state *S, lun_join *j);
+
+/* ---- suspending: await.c ------------------------------------------------------------------ */
+
+/*
+ * The current task, if the calling C function may suspend it: RuntimeError outside a task, in a
+ * foreign coroutine, or where Lua cannot yield. The first thing that a suspending function does.
+ */
+lun_task *lunl_enter(lua_State *L, lunl_state *S);
+
+/*
+ * Suspends the running task, for which one of lun_task_wait, lun_task_sleep, lun_task_yield,
+ * lun_park_wait has just been called; goes on in `k` when the task runs again. To be called as
+ * `return lunl_suspend(L, S, ctx, k);`. The stack of the C function stays as it is, so what is
+ * waited for has to lie on it.
+ */
+int lunl_suspend(lua_State *L, lunl_state *S, lua_KContext ctx, lua_KFunction k);
+
+/*
+ * The first thing that a continuation does: throws the CancelledError if the task was
+ * interrupted. `on` gets what it waited for (NULL after sleep, yield). The task. A park that was
+ * granted: the grant is taken.
+ */
+lun_task *lunl_resumed(lua_State *L, lunl_state *S, lun_future **on);
+/* The same without throwing: true in *interrupted says that lunl_throw_cancelled is due. */
+lun_task *lunl_resumed_quietly(lua_State *L, lunl_state *S, lun_future **on, bool *interrupted);
+/* Throws the CancelledError of the running task, with the message of its last request. */
+_Noreturn void lunl_throw_cancelled(lua_State *L, lunl_state *S);
+/* Pushes it instead. */
+void lunl_push_cancelled(lua_State *L, lunl_state *S);
+
+/* Awaits the future at absolute index `idx` and returns its results: `return lunl_await(...)`. */
+int lunl_await(lua_State *L, lunl_state *S, int idx, lun_future *f);
+
+/*
+ * Counts an await that did not have to suspend; true if it is the task's turn to give way (every
+ * 128th in a row): then lun_task_yield and lunl_suspend before going on.
+ */
+static inline bool lunl_gives_way(lunl_state *S)
+{
+    return (++S->streak & 127) == 0;
+}
+
+/* ---- requests to libuv: op.c --------------------------------------------------------------- */
+
+typedef struct lunl_op_kind {
+    lun_op_kind op; /* first; its kind.cancel is lun_op_cancel_kind */
+    /* Pushes the results in the awaiting coroutine, or throws; `op` is released by the caller. */
+    int (*push)(lua_State *L, lun_op *op);
+    const char *syscall; /* for the error text; NULL: push is called for failures, too */
+} lunl_op_kind;
+
+/*
+ * A new op (see op.h) with its owner, a userdata that releases it at the latest when it is
+ * collected, on top of the stack; or raises "not enough memory". After lunl_enter.
+ */
+void *lunl_op_new(lua_State *L, lunl_loop *loop, const lunl_op_kind *kind, size_t size);
+/*
+ * Awaits an op, whose owner is on top of the stack, that has begun with libuv's answer `begun`
+ * (negative: it never started: throws); one that is done already gives its results at once.
+ * `object` is the absolute index of the value that is kept alive and, if a string, named in
+ * errors (0: none). `return lunl_op_await(...)`.
+ */
+int lunl_op_await(lua_State *L, lunl_state *S, lun_op *op, int begun, int object);
+
+/* ---- reports ------------------------------------------------------------------------------- */
+
+/*
+ * Queues the context table on top (popped) for the loop's exception handler. `kind` is static.
+ * Raises only if there is no memory.
+ */
+void lunl_report(lua_State *L, lunl_loop *loop, const char *kind);
+
+/*
+ * Calls the function `nargs` places below the top as a callback of the loop, from the base
+ * level: an error goes to the exception handler with message "Exception in callback <fn>" and
+ * the fields of the table at absolute index `context` (0: none). Pops function and arguments.
+ */
+void lunl_callback(lua_State *L, lunl_loop *loop, int nargs, const char *kind, int context);
+
+/* Pushes "name@source:line" of the function at `idx`, or a text for another callable. */
+void lunl_push_where(lua_State *L, int idx);
+
+/*
+ * SIGINT under run: interrupt.c. `begin` installs our handler if the disposition is the default
+ * and this is the process's main thread; the first press cancels `main`. `end` puts back what was.
+ */
+void lunl_interrupt_begin(lunl_loop *loop, lun_task *main);
+void lunl_interrupt_end(lunl_loop *loop);
+
+/* Failures: future.c and trace.c. */
+
+/* Pushes the text of the trace of a failed future at `idx`, with the awaits it crossed, or nil. */
+void lunl_push_trace(lua_State *L, int idx, lun_future *f);
+/* Pushes the text of the trace recorded when the error at `idx` left a task, or nil. */
+void lunl_push_error_trace(lua_State *L, int idx);
+/* Appends the frames of L1 from `level` on to the buffer as text lines, light (see facts 1.4). */
+void lunl_trace_frames(lua_State *L1, int level, luaL_Buffer *b);
+
+/* ---- rooms: each adds its functions to the table on top ------------------------------------- */
+
+void lunl_open_error(lua_State *L);     /* error.c: classes, isinstance, exception */
+void lunl_open_protect(lua_State *L);   /* engine/protect.c: pcall, xpcall, defer */
+void lunl_open_future(lua_State *L);    /* engine/future.c */
+void lunl_open_task(lua_State *L);      /* engine/task.c */
+void lunl_open_await(lua_State *L);     /* await.c: await, sleep */
+void lunl_open_join(lua_State *L);      /* engine/join.c: gather, wait */
+void lunl_open_race(lua_State *L);      /* engine/race.c: as_completed, map, race */
+void lunl_open_timeout(lua_State *L);   /* engine/timeout.c: timeout, timeout_at, wait_for */
+void lunl_open_shield(lua_State *L);    /* engine/shield.c: shield, wrap */
+void lunl_open_group(lua_State *L);     /* engine/group.c: TaskGroup */
+void lunl_open_sync(lua_State *L);      /* engine/sync.c */
+void lunl_open_queue(lua_State *L);     /* engine/queue.c */
+void lunl_open_loop(lua_State *L);      /* engine/loop.c, handle.c */
+void lunl_open_run(lua_State *L);       /* engine/run.c: run, Runner */
+void lunl_open_fault(lua_State *L);     /* engine/fault.c */
+void lunl_open_dump(lua_State *L);      /* engine/dump.c: traceback, dump, print_exception */
+void lunl_open_coroutine(lua_State *L); /* engine/coroutine.c: async.coroutine */
+
+/* engine/fault.c: the exception handler's methods of the loop object; its place in the core. */
+extern const luaL_Reg lunl_fault_methods[];
+void lunl_fault_init(lunl_loop *loop);
+/* engine/print.c: prints the report in the table at `ctx` to stderr, as the default handler does. */
+void lunl_print_context(lua_State *L, int ctx);
+
+/*
+ * engine/join.c, for race.c too: the join of a combinator, with the deadline of the whole. Its
+ * user value 1 is the list of its children, which therefore outlive its arms.
+ */
+typedef struct lunl_join {
+    const lunl_type *type; /* first word */
+    lun_timer timer;       /* idle if there is no deadline */
+    uint32_t in_time;      /* once expired: the number of the last completion before that */
+    bool expired;
+    bool busy;     /* iterator: a task is suspended in it */
+    bool closed;   /* the arms are dropped */
+    lun_join join; /* last: its arms follow */
+} lunl_join;
+
+extern const lunl_type lunl_join_type; /* of joins that no script sees */
+
+/* The length of the list at `arg`; TypeError if it is no table. */
+uint32_t lunl_check_list(lua_State *L, int arg);
+/* Field `timeout` of the options table or nil at `arg`: seconds, or infinity. */
+double lunl_opt_timeout(lua_State *L, int arg);
+/* Pushes an empty list of children and a join of room for `n` of them. */
+lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, uint32_t n,
+                         uint32_t need, uint8_t rule);
+/*
+ * Pushes the same with the `n` awaitables of the list at `arg` as children; checks them all
+ * before it makes a task of any.
+ */
+lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, int arg,
+                          uint32_t n, uint32_t need, uint8_t rule);
+/* Puts those that had ended before into the order in which they ended. */
+void lunl_join_sort(lua_State *L, lunl_join *g);
+/* The join is over, though nothing has ended, in `seconds` from now; infinity: never. */
+void lunl_join_deadline(lua_State *L, lunl_join *g, double seconds);
+/* RuntimeError if a child waits for `t`, which is about to wait for all of them. */
+void lunl_join_refuse_cycle(lua_State *L, lunl_join *g, lun_task *t);
+/* Suspends `t` until the join is met, which it is not yet. */
+int lunl_join_wait(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g, lua_KContext ctx,
+                   lua_KFunction k);
+/* In the continuation: the task; throws the CancelledError that the join has passed on. */
+lun_task *lunl_join_resumed(lua_State *L, lunl_state *S, lunl_join *g);
+/* Cancels the children that are left; the join now waits for all of them. */
+void lunl_join_break(lua_State *L, lunl_state *S, lunl_join *g);
+/*
+ * The first results of all children, in order: the list of children at `children` becomes the
+ * list of results, pushed. If a child stopped the join, its error is thrown, unless `errors`:
+ * then errors are results, and a table of them alone is pushed as well. How many were pushed.
+ */
+int lunl_join_results(lua_State *L, lunl_join *g, int children, bool errors);
+/* Drops the arms and the timer; harmless if done before. */
+void lunl_join_close(lunl_join *g);
+
+/*
+ * engine/timeout.c, for scopes that ask their own task to stop. Enter: the running task, kept in
+ * user value 1 of the userdata on top; RuntimeError outside a task. Leave: RuntimeError unless
+ * `t` runs. `what` names the scope.
+ */
+lun_task *lunl_scope_enter(lua_State *L, lunl_state *S, const char *what);
+void lunl_scope_leave(lua_State *L, lunl_state *S, lun_task *t, const char *what);
+/* The scope's request, with `before` of them when it began, is taken back. What is left. */
+unsigned lunl_take_back(lun_task *t, unsigned before);
+void lunl_open_wrap(lua_State *L);      /* engine/wrap.c: wrap */
+void lunl_open_op(lua_State *L);        /* op.c: the type of owners; adds no function */
+
+int luaopen_lunation_net(lua_State *L);     /* io/net.c; a closure with our upvalues (law 1) */
+extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop object */
+extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler, ... */
+
+/*
+ * What loop close does before lun_loop_close, in this order: callbacks let go, then every handle
+ * that is still open is closed (one with output left gets up to a second to send it).
+ */
+void lunl_polls_close(lua_State *L, lunl_loop *loop);
+void lunl_signals_close(lua_State *L, lunl_loop *loop);
+void lunl_handles_close(lunl_loop *loop);
+
+#endif

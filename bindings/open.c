@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * open.c - luaopen_lunation: one table of rooms.
+ *
+ * Modules of their own (async.net is require "lunation.net") are found through package.preload
+ * and loaded on first use.
+ */
+#include "embedded.h"
+#include "lunation_lua.h"
+#include "state.h"
+
+#include <string.h>
+
+static const struct module {
+    const char *name, *field;
+    lua_CFunction open;
+} modules[] = {
+    {"lunation.net", "net", luaopen_lunation_net},
+};
+
+enum { MODULES = sizeof modules / sizeof *modules };
+
+static void (*const rooms[])(lua_State *L) = {
+    lunl_open_error,   lunl_open_protect, lunl_open_value, lunl_open_future, lunl_open_task,
+    lunl_open_await,   lunl_open_join,    lunl_open_race,  lunl_open_timeout, lunl_open_shield,
+    lunl_open_group,   lunl_open_sync,    lunl_open_queue, lunl_open_loop,    lunl_open_run,
+    lunl_open_fault,   lunl_open_dump,    lunl_open_coroutine,
+};
+
+/* --- async.net and the like: the module of that field, loaded now. */
+static int l_lazy(lua_State *L)
+{
+    const char *field = lua_tostring(L, 2);
+    for (int i = 0; field && i < MODULES; i++) {
+        if (strcmp(field, modules[i].field) != 0)
+            continue;
+        luaL_requiref(L, modules[i].name, modules[i].open, 0);
+        lua_pushvalue(L, -1);
+        lua_setfield(L, 1, field);
+        return 1;
+    }
+    return 0;
+}
+
+/* A module written in Lua; its text lies in the library. */
+static int open_embedded(lua_State *L)
+{
+    const struct lunl_embedded *e = lua_touserdata(L, lua_upvalueindex(1));
+    lua_pushfstring(L, "=%s", e->name);
+    if (luaL_loadbufferx(L, (const char *)e->code, e->size, lua_tostring(L, -1), "t") != LUA_OK)
+        return lua_error(L);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static void preload(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    for (int i = 0; i < MODULES; i++) {
+        lua_pushcfunction(L, modules[i].open);
+        lua_setfield(L, -2, modules[i].name);
+    }
+    for (const struct lunl_embedded *e = lunl_embedded; e->name; e++) {
+        lua_pushlightuserdata(L, (void *)(uintptr_t)e);
+        lua_pushcclosure(L, open_embedded, 1);
+        lua_setfield(L, -2, e->name);
+    }
+    lua_pop(L, 1);
+}
+
+int luaopen_lunation(lua_State *L)
+{
+    static const luaL_Reg lazy[] = {{"__index", l_lazy}, {NULL, NULL}};
+    luaL_checkversion(L);
+    lua_settop(L, 0);
+    lunl_make_state(L);
+    lua_createtable(L, 0, 80);
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        rooms[i](L);
+        lua_settop(L, 1);
+    }
+    lua_pushliteral(L, LUNATION_VERSION);
+    lua_setfield(L, 1, "_VERSION");
+    lua_createtable(L, 0, 1);
+    lunl_register(L, lazy);
+    lua_setmetatable(L, 1);
+    preload(L);
+    return 1;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.h - what state.c, value.c, await.c and the engine's own rooms share and nobody else needs.
+ */
+#ifndef LUNL_STATE_H
+#define LUNL_STATE_H
+
+#include "lunl.h"
+
+/* Finished coroutines that are kept for the next tasks. */
+#if defined(LUN_CHAOS)
+enum { LUNL_POOL = 1 };
+#else
+enum { LUNL_POOL = 1024 };
+#endif
+
+/* The record of this Lua state; made if there is none. */
+lunl_state *lunl_make_state(lua_State *L);
+lunl_state *lunl_get_state(lua_State *L);
+
+/* Lua's allocator, for memory that is not Lua's. */
+void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size);
+
+/* Frees a slot whose anchor has been cleared already. */
+void lunl_free_slot(lunl_state *S, uint32_t slot);
+
+/* Stores the error on top (popped) and its failure record as what `f`, pending, ended with. */
+enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f);
+
+/* Makes the failure record of the future at `idx` with the trace of `L` from `level` on. */
+void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level);
+
+/* Removes a marker of a KeyboardInterrupt and says whether the error on top is one. */
+void lunl_note_interrupt(lua_State *L, lunl_state *S, lun_loop *loop, int error);
+
+/* Turns lost failures into reports now. */
+void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop);
+
+/* What user value 2 of a future is, apart from its failure record: get (pushes) and set (pops). */
+void lunl_push_second(lua_State *L, int idx, lun_future *f);
+void lunl_set_second(lua_State *L, int idx, lun_future *f);
+
+/* The frames of L1 from `level` on as text lines into `buf`; how much was written. */
+size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size);
+
+/* Pushes where the task at `idx` was made (debug), or nil. */
+void lunl_push_source(lua_State *L, int idx, lunl_task *t);
+
+/* A failure whose loop is closed: prints it the default way. Never raises. */
+void lunl_report_late(lua_State *L, int record);
+
+/* Opens the room of failure records. */
+void lunl_open_value(lua_State *L);
+
+/* Pushes tostring of the future at `idx`, and for that the parts of a task: name, fn, wait_for. */
+void lunl_push_future_text(lua_State *L, int idx);
+void lunl_push_task_parts(lua_State *L, int idx, lunl_task *t);
+extern const luaL_Reg lunl_task_methods[];
+
+/* Task parts shared by task.c and taskface.c. */
+void lunl_open_body(lua_State *L);
+bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t);
+uint16_t lunl_note_source(lua_State *L, int idx);
+/* A yield of the stock table with n values on top: -1 suspended, else go on with so many. */
+int lunl_foreign_yield(lunl_state *S, lunl_task *t, int n);
+/* The task goes on behind such a yield: how many values it gets. */
+int lunl_foreign_resume(lunl_state *S, lunl_task *t);
+/* lunl_push_cancelled and lunl_push_error for a caller that is no function of ours. */
+void lunl_push_cancelled_of(lua_State *L, lunl_state *S, lunl_task *t);
+void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f);
+/* The core's hooks. */
+void lunl_asked(lun_loop *loop, lun_task *t);
+void lunl_asking(lun_loop *loop, lun_task *t);
+/* Writes a line to stderr when nothing else is possible. */
+void lunl_report_raw(const char *text);
+
+/* The step function of Lua tasks, and whether a task is one. */
+void lunl_step(lun_job *job);
+static inline bool lunl_is_lua_task(const lun_task *t)
+{
+    return t->job.run == lunl_step;
+}
+
+/* Closes an unfinished task by force: its closers run but cannot await. Reported by the caller. */
+void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t);
+
+/* Drops the coroutines of the pool. */
+void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep);
+
+/* The unfinished tasks of `loop` as a C array of `*n`, oldest first, in a userdata on the stack. */
+lunl_task **lunl_list_tasks(lua_State *L, lunl_state *S, lunl_loop *loop, uint32_t *n);
+
+/* lua_resetthread under its names. */
+int lunl_reset_thread(lua_State *co, lua_State *from);
+
+/*
+ * Runs the loop object at `idx` protected, until it stops; `ran` gets what it ran into. LUA_OK,
+ * or another status with an error that left the base level on the stack. RuntimeError if a loop
+ * runs in this state.
+ */
+int lunl_drive(lua_State *L, lunl_state *S, int idx, enum lun_ran *ran);
+/* Calls the closure in registry slot `fn` with `ud` as the running loop; lua_pcall's status. */
+int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud);
+/* RuntimeError if a loop runs. */
+void lunl_check_idle(lua_State *L, lunl_state *S);
+/* Runs it until the awaitable at `idx` is done; its results, or throws. */
+int lunl_run_until(lua_State *L, lunl_state *S, int loop, int idx);
+/* Throws the KeyboardInterrupt that left the run call, if there is one. */
+void lunl_throw_interrupt(lua_State *L, lunl_state *S);
+/* Throws what is to be said of a virtual clock with nothing left to wait for. */
+_Noreturn void lunl_throw_dry(lua_State *L, lunl_loop *loop);
+/* loop:close(): unfinished tasks are closed by force and reported. */
+void lunl_close_loop(lua_State *L, lunl_state *S, int idx);
+/* Seconds of loop:time() as a deadline. */
+uint64_t lunl_deadline_at(double when);
+
+/* The loop's own metatables for its futures and tasks. */
+void lunl_make_metatables(lua_State *L, lunl_loop *loop, int idx);
+
+/* Cancels and awaits what is left on the loop object at `idx`, in rounds, then closes it. */
+void lunl_teardown(lua_State *L, lunl_state *S, int idx);
+
+/* New loop object from the options table at `opts` (0: none) on the stack. */
+lunl_loop *lunl_new_loop(lua_State *L, int opts);
+
+/* Adds a callback `cb` at absolute index to the future at `idx`; pushes the Handle. */
+void lunl_add_callback(lua_State *L, lunl_loop *loop, int idx, lun_future *f, int cb);
+int lunl_remove_callbacks(lua_State *L, lun_future *f, int cb);
+/* The callback of the Handle at `idx` will not run. */
+void lunl_handle_cancel(lua_State *L, int idx);
+void lunl_open_handle(lua_State *L);
+extern const luaL_Reg lunl_handle_methods[];
+
+/* Closes the loop: nothing of it runs any more. The caller has ended all tasks. */
+void lunl_loop_shut(lua_State *L, lunl_loop *loop);
+
+#endif

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * value.c - what a future settled with: its user value 1, and for a failure its record.
+ *
+ * One value is stored bare, several as a table with `n`, none as a bit. A cancelled future keeps
+ * the message of the request until somebody looks, then the CancelledError made from it.
+ *
+ * A failure record is a userdata of its own in user value 2, since a finaliser must not be given
+ * to an old object (its cost grows with the heap). User values of the record: 1 the future,
+ * 2 what was user value 2 before, 3 the record of the future whose error was passed on. Its
+ * finaliser runs when the future has become unreachable too, and only enqueues.
+ */
+#include "state.h"
+
+#include <string.h>
+
+enum { RECORD_FUTURE = 1, RECORD_BEFORE, RECORD_ORIGIN };
+
+typedef struct lunl_failure {
+    const lunl_type *type;
+    lun_future *f;   /* user value 1 */
+    uint64_t number; /* order of failing */
+    size_t size;     /* of the trace */
+    char trace[];
+} lunl_failure;
+
+static const lunl_type failure_type = {"failure"};
+static const char trace_key = 0; /* field of an error object: its failure record */
+
+void lunl_store(lua_State *L, int idx, lun_future *f, int first, int n)
+{
+    f->guest &= (uint16_t) ~(LUNL_NO_VALUES | LUNL_PACKED | LUNL_ONE_ARG);
+    idx = lua_absindex(L, idx);
+    if (n == 1) {
+        lua_pushvalue(L, first);
+    } else if (n == 0) {
+        f->guest |= LUNL_NO_VALUES;
+        lua_pushnil(L);
+    } else {
+        luaL_checkstack(L, 4, NULL);
+        lua_createtable(L, n, 1);
+        for (int i = 0; i < n; i++) {
+            lua_pushvalue(L, first + i);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_pushinteger(L, n);
+        lua_setfield(L, -2, "n");
+        f->guest |= LUNL_PACKED;
+    }
+    lua_setiuservalue(L, idx, 1);
+}
+
+static int unpack(lua_State *L)
+{
+    int t = lua_gettop(L);
+    lua_getfield(L, t, "n");
+    int n = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    if (!lua_checkstack(L, n + 4))
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "too many results to return (%d)", n);
+    for (int i = 1; i <= n; i++)
+        lua_rawgeti(L, t, i);
+    lua_remove(L, t);
+    return n;
+}
+
+int lunl_push_values(lua_State *L, int idx, lun_future *f)
+{
+    if (f->guest & LUNL_NO_VALUES)
+        return 0;
+    lua_getiuservalue(L, idx, 1);
+    return f->guest & LUNL_PACKED ? unpack(L) : 1;
+}
+
+void lunl_push_first(lua_State *L, int idx, lun_future *f)
+{
+    lua_getiuservalue(L, idx, 1);
+    if (f->guest & LUNL_PACKED) {
+        lua_rawgeti(L, -1, 1);
+        lua_replace(L, -2);
+    }
+}
+
+/* The failure record of the future at `idx` onto the stack, or nothing and NULL. */
+static lunl_failure *push_record(lua_State *L, int idx, lun_future *f)
+{
+    if (!(f->guest & LUNL_TRACED))
+        return NULL;
+    lua_getiuservalue(L, idx, 2);
+    return lua_touserdata(L, -1);
+}
+
+/* A CancelledError with the message on top (popped). */
+static void push_cancelled(lua_State *L)
+{
+    if (lua_isnil(L, -1)) {
+        lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
+    } else {
+        lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
+        lua_pushvalue(L, -2);
+        lunl_error_set(L, -2, "message");
+    }
+    lua_replace(L, -2);
+}
+
+void lunl_peek_error(lua_State *L, int idx, lun_future *f)
+{
+    idx = lua_absindex(L, idx);
+    lua_getiuservalue(L, idx, 1);
+    if (f->state != LUN_CANCELLED || (f->guest & LUNL_MADE_ERROR))
+        return;
+    push_cancelled(L);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, idx, 1);
+    f->guest |= LUNL_MADE_ERROR;
+}
+
+void lunl_seen(lunl_state *S, lun_future *f)
+{
+    f->flags |= LUN_SEEN;
+    if (f->guest & LUNL_OWED) {
+        f->guest &= (uint16_t)~LUNL_OWED;
+        S->owed--;
+    }
+}
+
+void lunl_push_error(lua_State *L, int idx, lun_future *f)
+{
+    lunl_push_error_of(L, lunl_S(L), idx, f);
+}
+
+void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f)
+{
+    idx = lua_absindex(L, idx);
+    lunl_seen(S, f);
+    if (push_record(L, idx, f))
+        lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
+    lunl_peek_error(L, idx, f);
+}
+
+int lunl_outcome(lua_State *L, int idx, lun_future *f)
+{
+    if (f->state == LUN_OK)
+        return lunl_push_values(L, idx, f);
+    if (f->state == LUN_PENDING)
+        lunl_throw(L, LUNL_INVALID_STATE_ERROR, "Result is not set.");
+    lunl_push_error(L, idx, f);
+    return lua_error(L);
+}
+
+/* Pushes the record that the error at `error` brought along, or nil. */
+static void push_origin(lua_State *L, lunl_state *S, int error)
+{
+    if (lua_istable(L, error) && lunl_error_is(L, error, LUNL_BASE_ERROR)) {
+        lua_rawgetp(L, error, &trace_key);
+        if (!lua_isnil(L, -1))
+            return;
+        lua_pop(L, 1);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->origin);
+    if (lua_isuserdata(L, -1)) {
+        lua_getiuservalue(L, -1, RECORD_FUTURE);
+        lua_getiuservalue(L, -1, 1);
+        bool same = lua_rawequal(L, -1, error);
+        lua_pop(L, 2);
+        if (same)
+            return;
+    }
+    lua_pop(L, 1);
+    lua_pushnil(L);
+}
+
+void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level)
+{
+    lunl_state *S = lunl_S(L);
+    char text[2048];
+    size_t size = lunl_trace_text(L, level, text, sizeof text);
+    luaL_checkstack(L, 8, NULL);
+    lunl_failure *r = lua_newuserdatauv(L, sizeof *r + size, 3);
+    int at = lua_gettop(L);
+    *r = (lunl_failure){.type = &failure_type, .f = f, .size = size};
+    memcpy(r->trace, text, size);
+    lua_pushvalue(L, idx);
+    lua_setiuservalue(L, at, RECORD_FUTURE);
+    lua_getiuservalue(L, idx, 2);
+    if (f->guest & LUNL_TRACED) {
+        /* A closer threw on the way out: its error takes the place of the one before. */
+        lua_getiuservalue(L, -1, RECORD_BEFORE);
+        lua_replace(L, -2);
+    }
+    lua_setiuservalue(L, at, RECORD_BEFORE);
+    push_origin(L, S, error);
+    lua_setiuservalue(L, at, RECORD_ORIGIN);
+    if (lua_istable(L, error) && lunl_error_is(L, error, LUNL_BASE_ERROR)) {
+        lua_pushvalue(L, at);
+        lua_rawsetp(L, error, &trace_key);
+    }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &failure_type);
+    lua_setmetatable(L, at);
+    lua_setiuservalue(L, idx, 2);
+    f->guest |= LUNL_TRACED;
+}
+
+enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f)
+{
+    lunl_state *S = lunl_S(L);
+    idx = lua_absindex(L, idx);
+    f->guest &= (uint16_t) ~(LUNL_NO_VALUES | LUNL_PACKED | LUNL_ONE_ARG);
+    if (lunl_error_is(L, -1, LUNL_CANCELLED_ERROR)) {
+        f->guest |= LUNL_MADE_ERROR;
+        lua_setiuservalue(L, idx, 1);
+        return LUN_CANCELLED;
+    }
+    lunl_failure *r = push_record(L, idx, f);
+    if (r) {
+        r->number = ++S->failures;
+        lua_pop(L, 1);
+        f->guest |= LUNL_OWED;
+        S->owed++;
+        S->ran = true;
+    }
+    lua_setiuservalue(L, idx, 1);
+    return LUN_ERROR;
+}
+
+void lunl_fail(lua_State *L, int idx, lun_future *f)
+{
+    idx = lua_absindex(L, idx);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lunl_error_new(L, LUNL_ERROR, "nil");
+    }
+    if (!lunl_error_is(L, -1, LUNL_CANCELLED_ERROR))
+        lunl_record_failure(L, idx, f, lua_gettop(L), 1);
+    lun_future_settle(f, lunl_store_error(L, idx, f));
+}
+
+/* The future went away and nobody had asked: enqueue the record, which keeps the future. */
+static int failure_gc(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_failure *r = lua_touserdata(L, 1);
+    lun_future *f = r->f;
+    if (!(f->guest & LUNL_OWED))
+        return 0;
+    lunl_seen(S, f);
+    lunl_loop *loop = lunl_loop_of(f->loop);
+    if (loop->closed) {
+        lunl_report_late(L, 1);
+        return 0;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->lost);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, ++S->n_lost);
+    if (lun_list_alone(&S->lost_fault.link))
+        lun_fault_raise(f->loop, &S->lost_fault);
+    return 0;
+}
+
+/* Sorts the list of lost records (index `list`) by the order in which they failed. */
+static void sort_lost(lua_State *L, int list, uint32_t n)
+{
+    for (uint32_t i = 2; i <= n; i++) {
+        lua_rawgeti(L, list, i);
+        uint64_t number = ((lunl_failure *)lua_touserdata(L, -1))->number;
+        uint32_t k = i;
+        for (; k > 1; k--) {
+            lua_rawgeti(L, list, k - 1);
+            if (((lunl_failure *)lua_touserdata(L, -1))->number <= number) {
+                lua_pop(L, 1);
+                break;
+            }
+            lua_rawseti(L, list, k);
+        }
+        lua_rawseti(L, list, k);
+    }
+}
+
+/* Pushes the report of the record at `r`. */
+static void push_report(lua_State *L, int r)
+{
+    lunl_failure *failure = lua_touserdata(L, r);
+    bool task = lun_is_task(failure->f);
+    lua_createtable(L, 0, 6);
+    lua_pushfstring(L, "%s exception was never retrieved", task ? "Task" : "Future");
+    lua_setfield(L, -2, "message");
+    lua_getiuservalue(L, r, RECORD_FUTURE);
+    lunl_peek_error(L, lua_gettop(L), failure->f);
+    lua_setfield(L, -3, "exception");
+    lunl_push_trace(L, lua_gettop(L), failure->f);
+    lua_setfield(L, -3, "traceback");
+    if (task) {
+        lunl_push_source(L, lua_gettop(L), (lunl_task *)failure->f);
+        lua_setfield(L, -3, "source_traceback");
+        lua_pushvalue(L, -1);
+        lua_setfield(L, -3, "task");
+    }
+    lua_setfield(L, -2, "future");
+}
+
+void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop)
+{
+    uint32_t n = S->n_lost;
+    luaL_checkstack(L, 10, NULL);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->lost);
+    int list = lua_gettop(L);
+    /* A new list first: what follows allocates, and finalisers may add to it. */
+    lua_newtable(L);
+    lua_rawseti(L, LUA_REGISTRYINDEX, S->lost);
+    S->n_lost = 0;
+    sort_lost(L, list, n);
+    for (uint32_t i = 1; i <= n; i++) {
+        lua_rawgeti(L, list, i);
+        push_report(L, lua_gettop(L));
+        lunl_report(L, loop, "unretrieved");
+        lua_pop(L, 1);
+    }
+    lua_settop(L, list - 1);
+}
+
+static const char *const between = "\n\t[awaited by]";
+
+/*
+ * Adds the traces of the record at the top of the stack and of those it passed on, the place of
+ * the throw first. A long chain shows its two ends.
+ */
+static void add_traces(lua_State *L, luaL_Buffer *b, int record)
+{
+    enum { SHOWN = 20 };
+    uint32_t n = 0, i;
+    int list = lua_gettop(L) + 1;
+    lua_newtable(L);
+    lua_pushvalue(L, record);
+    while (lua_isuserdata(L, -1)) {
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, list, ++n);
+        lua_getiuservalue(L, -1, RECORD_ORIGIN);
+        lua_replace(L, -2);
+    }
+    lua_pop(L, 1);
+    luaL_buffinit(L, b);
+    luaL_addstring(b, "traceback:");
+    for (i = n; i >= 1; i--) {
+        if (n > 2 * SHOWN && i == n - SHOWN) {
+            lua_pushfstring(L, "\n\t... (%d more awaits)", (int)(n - 2 * SHOWN));
+            luaL_addvalue(b);
+            i = SHOWN;
+        }
+        if (i < n)
+            luaL_addstring(b, between);
+        lua_rawgeti(L, list, i);
+        lunl_failure *r = lua_touserdata(L, -1);
+        lua_pop(L, 1);
+        luaL_addlstring(b, r->trace, r->size);
+    }
+    luaL_pushresult(b);
+    lua_remove(L, list);
+}
+
+void lunl_push_trace(lua_State *L, int idx, lun_future *f)
+{
+    luaL_Buffer b;
+    luaL_checkstack(L, 12, NULL);
+    if (f->state != LUN_ERROR || !push_record(L, idx, f)) {
+        lua_pushnil(L);
+        return;
+    }
+    add_traces(L, &b, lua_gettop(L));
+    lua_replace(L, -2);
+}
+
+void lunl_push_error_trace(lua_State *L, int idx)
+{
+    luaL_Buffer b;
+    idx = lua_absindex(L, idx);
+    luaL_checkstack(L, 12, NULL);
+    lua_pushnil(L);
+    if (!lua_istable(L, idx))
+        return;
+    lua_rawgetp(L, idx, &trace_key);
+    if (lua_isuserdata(L, -1)) {
+        add_traces(L, &b, lua_gettop(L));
+        lua_replace(L, -3);
+    }
+    lua_pop(L, 1);
+}
+
+/* Pushes what user value 2 of a future was before it failed. */
+void lunl_push_second(lua_State *L, int idx, lun_future *f)
+{
+    lua_getiuservalue(L, idx, 2);
+    if (f->guest & LUNL_TRACED) {
+        lua_getiuservalue(L, -1, RECORD_BEFORE);
+        lua_replace(L, -2);
+    }
+}
+
+/* Sets it to the value on top (popped). */
+void lunl_set_second(lua_State *L, int idx, lun_future *f)
+{
+    idx = lua_absindex(L, idx);
+    if (push_record(L, idx, f)) {
+        lua_insert(L, -2);
+        lua_setiuservalue(L, -2, RECORD_BEFORE);
+        lua_pop(L, 1);
+    } else {
+        lua_setiuservalue(L, idx, 2);
+    }
+}
+
+/* Law: a handler of the loop's chain that knows only the marker of lost failures. */
+static bool handle_lost(lun_handler *h, lun_loop *loop, lun_fault *f)
+{
+    lunl_state *S = lun_container(h, lunl_state, lost_handler);
+    if (f != &S->lost_fault)
+        return false;
+    lunl_flush_lost(S->L, S, lunl_loop_of(loop));
+    return true;
+}
+
+void lunl_open_value(lua_State *L)
+{
+    static const luaL_Reg meta[] = {{"__gc", failure_gc}, {NULL, NULL}};
+    lunl_newtype(L, &failure_type, NULL, meta);
+    lua_pop(L, 1);
+    lunl_state *S = lunl_get_state(L);
+    S->lost_fault.kind = "unretrieved";
+    S->lost_fault.message = "Task exception was never retrieved";
+    S->lost_handler.handle = handle_lost;
+}
