@@ -33,14 +33,19 @@ static bool is_class(lua_State *L, int idx)
     return is;
 }
 
-bool lunl_error_is(lua_State *L, int idx, enum lunl_class cls)
+lua_Integer lunl_error_bits(lua_State *L, int idx)
 {
     if (lua_type(L, idx) != LUA_TTABLE || !lua_getmetatable(L, idx))
-        return false;
+        return 0;
     lua_rawgetp(L, -1, &bits_key);
-    bool is = lua_tointeger(L, -1) >> cls & 1;
+    lua_Integer bits = lua_tointeger(L, -1);
     lua_pop(L, 2);
-    return is;
+    return bits;
+}
+
+bool lunl_error_is(lua_State *L, int idx, enum lunl_class cls)
+{
+    return lunl_error_bits(L, idx) >> cls & 1;
 }
 
 static void push_class(lua_State *L, enum lunl_class cls)

@@ -143,6 +143,8 @@ _Noreturn void lunl_throw_uv(lua_State *L, int err, const char *syscall, const c
 void lunl_error_uv(lua_State *L, int err, const char *syscall, const char *object);
 /* Is the value an error object of that class, or of one derived from it? Never raises. */
 bool lunl_error_is(lua_State *L, int idx, enum lunl_class cls);
+/* All built-in classes that it belongs to, bit (1 << id) for each; 0 for what is no error object. */
+lua_Integer lunl_error_bits(lua_State *L, int idx);
 /* Sets field `name` (cause, context, ...) of the error object at `idx` to the value on top; pops. */
 void lunl_error_set(lua_State *L, int idx, const char *name);
 /* Pushes an ExceptionGroup; the list of errors is the table on top, which it replaces. */
@@ -194,6 +196,10 @@ struct lunl_state {
     uint64_t failures;         /* numbers failure records */
     lun_fault lost_fault;      /* queued while `lost` has members */
     lun_handler lost_handler;  /* ... and turns them into reports */
+    uint8_t closing;           /* coroutine.close in progress, one inside the other */
+    bool hurry;                /* a second SIGINT came: the teardown has no grace */
+    bool exiting, exit_close;  /* os.exit was called inside a loop: interrupt.c */
+    int exit_code;
 };
 
 /* A Lua task: user values 1: arguments before the start, then the outcome; 2: see task.c. */
@@ -439,6 +445,7 @@ void lunl_open_run(lua_State *L);       /* engine/run.c: run, Runner */
 void lunl_open_fault(lua_State *L);     /* engine/fault.c */
 void lunl_open_dump(lua_State *L);      /* engine/dump.c: traceback, dump, print_exception */
 void lunl_open_coroutine(lua_State *L); /* engine/coroutine.c: async.coroutine */
+void lunl_open_require(lua_State *L);   /* engine/require.c: require */
 
 /* engine/fault.c: the exception handler's methods of the loop object; its place in the core. */
 extern const luaL_Reg lunl_fault_methods[];
@@ -507,9 +514,8 @@ void lunl_scope_leave(lua_State *L, lunl_state *S, lun_task *t, const char *what
 /* The scope's request, with `before` of them when it began, is taken back. What is left. */
 unsigned lunl_take_back(lun_task *t, unsigned before);
 void lunl_open_wrap(lua_State *L);      /* engine/wrap.c: wrap */
-void lunl_open_op(lua_State *L);        /* op.c: the type of owners; adds no function */
 
-int luaopen_lunation_net(lua_State *L);     /* io/net.c; a closure with our upvalues (law 1) */
+int luaopen_lunation_net(lua_State *L);      /* io/net.c */
 extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop object */
 extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler, ... */
 

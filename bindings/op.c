@@ -46,7 +46,9 @@ void lunl_ops_close(lunl_io *io)
 
 void *lunl_op_new(lua_State *L, lunl_loop *loop, const lunl_op_kind *kind, size_t size)
 {
+    static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
     lunl_io *io = lunl_io_of(L, loop);
+    lunl_need_type(L, &owner_type, NULL, meta);
     owner *o = lunl_new(L, &owner_type, sizeof *o, 0);
     lun_list_init(&o->link);
     o->op = lun_op_new(&loop->loop, &kind->op, size);
@@ -112,11 +114,4 @@ int lunl_op_await(lua_State *L, lunl_state *S, lun_op *op, int begun, int object
         return finish(L, S, o, object);
     lun_task_wait(&S->task->t, &op->done, true);
     return lunl_suspend(L, S, (lua_KContext)top << 16 | object, on_done);
-}
-
-void lunl_open_op(lua_State *L)
-{
-    static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
-    lunl_newtype(L, &owner_type, (const luaL_Reg[]){{NULL, NULL}}, meta);
-    lua_pop(L, 1);
 }

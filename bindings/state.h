@@ -26,11 +26,13 @@ void lunl_free_slot(lunl_state *S, uint32_t slot);
 
 /* Stores the error on top (popped) and its failure record as what `f`, pending, ended with. */
 enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f);
+/* The same for a caller that knows whether it is a CancelledError. */
+enum lun_state lunl_store_failure(lua_State *L, int idx, lun_future *f, bool cancelled);
 
 /* Makes the failure record of the future at `idx` with the trace of `L` from `level` on. */
 void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level);
 
-/* Removes a marker of a KeyboardInterrupt and says whether the error on top is one. */
+/* The KeyboardInterrupt at `error` is to leave the run call, as soon as the step has ended. */
 void lunl_note_interrupt(lua_State *L, lunl_state *S, lun_loop *loop, int error);
 
 /* Turns lost failures into reports now. */
@@ -45,9 +47,6 @@ size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size);
 
 /* Pushes where the task at `idx` was made (debug), or nil. */
 void lunl_push_source(lua_State *L, int idx, lunl_task *t);
-
-/* A failure whose loop is closed: prints it the default way. Never raises. */
-void lunl_report_late(lua_State *L, int record);
 
 /* Opens the room of failure records. */
 void lunl_open_value(lua_State *L);
@@ -71,8 +70,6 @@ void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f);
 /* The core's hooks. */
 void lunl_asked(lun_loop *loop, lun_task *t);
 void lunl_asking(lun_loop *loop, lun_task *t);
-/* Writes a line to stderr when nothing else is possible. */
-void lunl_report_raw(const char *text);
 
 /* The step function of Lua tasks, and whether a task is one. */
 void lunl_step(lun_job *job);
@@ -129,6 +126,8 @@ int lunl_remove_callbacks(lua_State *L, lun_future *f, int cb);
 /* The callback of the Handle at `idx` will not run. */
 void lunl_handle_cancel(lua_State *L, int idx);
 void lunl_open_handle(lua_State *L);
+/* Sets the fields handle, future and task of the report at `context` from the Handle at `idx`. */
+void lunl_handle_context(lua_State *L, int idx, int context);
 extern const luaL_Reg lunl_handle_methods[];
 
 /* Closes the loop: nothing of it runs any more. The caller has ended all tasks. */

@@ -133,8 +133,12 @@ void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f)
 {
     idx = lua_absindex(L, idx);
     lunl_seen(S, f);
-    if (push_record(L, idx, f))
+    if (push_record(L, idx, f)) {
+        /* Delivered: the finaliser has nothing to do any more, so it need not be called. */
+        lua_pushnil(L);
+        lua_setmetatable(L, -2);
         lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
+    }
     lunl_peek_error(L, idx, f);
 }
 
@@ -149,9 +153,9 @@ int lunl_outcome(lua_State *L, int idx, lun_future *f)
 }
 
 /* Pushes the record that the error at `error` brought along, or nil. */
-static void push_origin(lua_State *L, lunl_state *S, int error)
+static void push_origin(lua_State *L, lunl_state *S, int error, bool object)
 {
-    if (lua_istable(L, error) && lunl_error_is(L, error, LUNL_BASE_ERROR)) {
+    if (object) {
         lua_rawgetp(L, error, &trace_key);
         if (!lua_isnil(L, -1))
             return;
@@ -173,6 +177,7 @@ static void push_origin(lua_State *L, lunl_state *S, int error)
 void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level)
 {
     lunl_state *S = lunl_S(L);
+    bool object = lunl_error_is(L, error, LUNL_BASE_ERROR);
     char text[2048];
     size_t size = lunl_trace_text(L, level, text, sizeof text);
     luaL_checkstack(L, 8, NULL);
@@ -189,9 +194,9 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int le
         lua_replace(L, -2);
     }
     lua_setiuservalue(L, at, RECORD_BEFORE);
-    push_origin(L, S, error);
+    push_origin(L, S, error, object);
     lua_setiuservalue(L, at, RECORD_ORIGIN);
-    if (lua_istable(L, error) && lunl_error_is(L, error, LUNL_BASE_ERROR)) {
+    if (object) {
         lua_pushvalue(L, at);
         lua_rawsetp(L, error, &trace_key);
     }
@@ -201,12 +206,12 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int le
     f->guest |= LUNL_TRACED;
 }
 
-enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f)
+enum lun_state lunl_store_failure(lua_State *L, int idx, lun_future *f, bool cancelled)
 {
     lunl_state *S = lunl_S(L);
     idx = lua_absindex(L, idx);
     f->guest &= (uint16_t) ~(LUNL_NO_VALUES | LUNL_PACKED | LUNL_ONE_ARG);
-    if (lunl_error_is(L, -1, LUNL_CANCELLED_ERROR)) {
+    if (cancelled) {
         f->guest |= LUNL_MADE_ERROR;
         lua_setiuservalue(L, idx, 1);
         return LUN_CANCELLED;
@@ -223,6 +228,11 @@ enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f)
     return LUN_ERROR;
 }
 
+enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f)
+{
+    return lunl_store_failure(L, idx, f, lunl_error_is(L, -1, LUNL_CANCELLED_ERROR));
+}
+
 void lunl_fail(lua_State *L, int idx, lun_future *f)
 {
     idx = lua_absindex(L, idx);
@@ -230,31 +240,10 @@ void lunl_fail(lua_State *L, int idx, lun_future *f)
         lua_pop(L, 1);
         lunl_error_new(L, LUNL_ERROR, "nil");
     }
-    if (!lunl_error_is(L, -1, LUNL_CANCELLED_ERROR))
+    bool cancelled = lunl_error_is(L, -1, LUNL_CANCELLED_ERROR);
+    if (!cancelled)
         lunl_record_failure(L, idx, f, lua_gettop(L), 1);
-    lun_future_settle(f, lunl_store_error(L, idx, f));
-}
-
-/* The future went away and nobody had asked: enqueue the record, which keeps the future. */
-static int failure_gc(lua_State *L)
-{
-    lunl_state *S = lunl_S(L);
-    lunl_failure *r = lua_touserdata(L, 1);
-    lun_future *f = r->f;
-    if (!(f->guest & LUNL_OWED))
-        return 0;
-    lunl_seen(S, f);
-    lunl_loop *loop = lunl_loop_of(f->loop);
-    if (loop->closed) {
-        lunl_report_late(L, 1);
-        return 0;
-    }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, S->lost);
-    lua_pushvalue(L, 1);
-    lua_rawseti(L, -2, ++S->n_lost);
-    if (lun_list_alone(&S->lost_fault.link))
-        lun_fault_raise(f->loop, &S->lost_fault);
-    return 0;
+    lun_future_settle(f, lunl_store_failure(L, idx, f, cancelled));
 }
 
 /* Sorts the list of lost records (index `list`) by the order in which they failed. */
@@ -316,6 +305,35 @@ void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop)
         lua_pop(L, 1);
     }
     lua_settop(L, list - 1);
+}
+
+/* The loop is closed: there is only the default way of telling. */
+static void report_late(lua_State *L, int record)
+{
+    push_report(L, record);
+    lunl_print_context(L, lua_gettop(L));
+    lua_pop(L, 1);
+}
+
+/* The future went away and nobody had asked: enqueue the record, which keeps the future. */
+static int failure_gc(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_failure *r = lua_touserdata(L, 1);
+    lun_future *f = r->f;
+    if (!(f->guest & LUNL_OWED))
+        return 0;
+    lunl_seen(S, f);
+    if (lunl_loop_of(f->loop)->closed) {
+        report_late(L, 1);
+        return 0;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->lost);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, ++S->n_lost);
+    if (lun_list_alone(&S->lost_fault.link))
+        lun_fault_raise(f->loop, &S->lost_fault);
+    return 0;
 }
 
 static const char *const between = "\n\t[awaited by]";

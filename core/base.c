@@ -28,11 +28,16 @@ void lun_set_fatal(lun_fatal_hook hook)
     fatal_hook = hook;
 }
 
-/* Raw writes: stdio may be what is broken. */
 static void say(const char *text)
 {
     ssize_t n = write(STDERR_FILENO, text, strlen(text));
     (void)n;
+}
+
+void lun_say(const char *text)
+{
+    say(text);
+    say("\n");
 }
 
 void lun_fatal(const char *file, int line, const char *text)

@@ -29,6 +29,9 @@ extern const lun_allocator lun_allocator_default;
 typedef void (*lun_fatal_hook)(const char *file, int line, const char *text);
 void lun_set_fatal(lun_fatal_hook hook);
 
+/* A line to stderr, written raw: for when stdio or memory may be what is broken. */
+void lun_say(const char *text);
+
 /* Reports a broken invariant. Does not return. */
 #if defined(__GNUC__)
 __attribute__((noreturn, cold))

@@ -6,9 +6,6 @@
 
 #include "loop.h"
 
-#include <string.h>
-#include <unistd.h>
-
 void lun_handler_push(lun_loop *loop, lun_handler *h)
 {
     lun_list_push_front(&loop->handlers, &h->link);
@@ -28,17 +25,17 @@ void lun_fault_raise(lun_loop *loop, lun_fault *f)
 /* Nobody handled it: a raw line, since nothing else can be relied on. */
 static void last_resort(const lun_fault *f)
 {
-    const char *text = f->message ? f->message : f->kind;
-    ssize_t n = write(STDERR_FILENO, text, strlen(text));
-    n = write(STDERR_FILENO, "\n", 1);
-    (void)n;
+    lun_say(f->message ? f->message : f->kind);
 }
 
 unsigned lun_faults_deliver(lun_loop *loop, unsigned most)
 {
     unsigned n = 0;
+    uint64_t end = loop->fault_seq; /* what handlers raise themselves waits for the next time */
     while (n < most && !lun_list_alone(&loop->faults)) {
         lun_fault *f = lun_container(loop->faults.next, lun_fault, link);
+        if (f->order >= end)
+            break;
         bool handled = false;
         lun_list_drop(&f->link);
         /* A handler may take itself out, but no other: the next one is read first. */

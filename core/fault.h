@@ -3,7 +3,7 @@
  * fault.h - what happens to errors nobody asked for: a queue of faults and a chain of handlers.
  *
  * A fault is queued where it is found (also in a collector or inside a settle) and delivered by
- * the loop between two drains: never inside the collector, never inside a handler. Handlers are
+ * the loop between two jobs: never inside the collector, never inside a handler. Handlers are
  * asked newest first; the first that says true has handled it; the last resort prints a line.
  * A fault that a handler causes waits for the next delivery, so reporting cannot recurse.
  */

@@ -315,6 +315,8 @@ static void drain(lun_loop *loop)
         /* Kept in the loop: a job that leaves by a long jump must not take the rest with it. */
         loop->rest = job->next;
         job->run(job);
+        if (!lun_list_alone(&loop->faults) && !loop->breaking)
+            lun_faults_deliver(loop, FAULTS_PER_TURN);
         job = loop->rest;
     }
     put_back(loop);

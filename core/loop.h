@@ -5,7 +5,7 @@
  * A turn runs a snapshot of the ready queue: what it adds runs in the next one. Between turns
  * I/O and timers are looked at: every 61 turns, every millisecond, or when nothing is ready,
  * whichever comes first. In one look: I/O callbacks settle and queue, then due timers queue,
- * then the drain. Faults are delivered between turns.
+ * then the drain. Faults are delivered between jobs.
  *
  * Clock, random source, allocator and the order of ready tasks are policies of the loop.
  * Everything here belongs to the loop's thread, but for lun_loop_post.

@@ -272,6 +272,22 @@ int lunl_remove_callbacks(lua_State *L, lun_future *f, int cb)
     return n;
 }
 
+void lunl_handle_context(lua_State *L, int idx, int context)
+{
+    lua_pushvalue(L, idx);
+    lua_setfield(L, context, "handle");
+    lua_getiuservalue(L, idx, 2);
+    if (lunl_to_future(L, -1)) {
+        lua_pushvalue(L, -1);
+        lua_setfield(L, context, "future");
+        if (lun_is_task(lunl_to_future(L, -1))) {
+            lua_pushvalue(L, -1);
+            lua_setfield(L, context, "task");
+        }
+    }
+    lua_pop(L, 1);
+}
+
 const luaL_Reg lunl_handle_methods[] = {
     {"call_soon", l_call_soon},
     {"call_later", l_call_later},

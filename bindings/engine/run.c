@@ -258,7 +258,7 @@ static void shut_with(lua_State *L, lunl_state *S, int idx, int fn)
     lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
     lua_pushvalue(L, idx);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-        lunl_report_raw("Error while a loop was closed");
+        lun_say("lunation: Error while a loop was closed");
         lua_pop(L, 1);
     }
     if (S->interrupted) {

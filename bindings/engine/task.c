@@ -111,7 +111,7 @@ static void finish(lua_State *L, lunl_state *S, lunl_task *t, enum lun_state sta
 
 void lunl_note_interrupt(lua_State *L, lunl_state *S, lun_loop *loop, int error)
 {
-    if (S->interrupted || !lunl_error_is(L, error, LUNL_KEYBOARD_INTERRUPT))
+    if (S->interrupted)
         return;
     lua_pushvalue(L, error);
     luaL_unref(L, LUA_REGISTRYINDEX, S->interrupt);
@@ -129,12 +129,14 @@ static void fail(lua_State *L, lunl_state *S, int idx, lunl_task *t)
         lunl_error_new(L, LUNL_ERROR, "nil");
     }
     int error = lua_gettop(L);
-    bool cancelled = lunl_error_is(L, error, LUNL_CANCELLED_ERROR);
+    lua_Integer bits = lunl_error_bits(L, error);
+    bool cancelled = bits >> LUNL_CANCELLED_ERROR & 1;
+    bool interrupt = bits >> LUNL_KEYBOARD_INTERRUPT & 1;
     if (!cancelled && !(f->guest & LUNL_TRACED))
         lunl_record_failure(L, idx, f, error, 0);
-    lunl_note_interrupt(L, S, f->loop, error);
-    bool interrupt = lunl_error_is(L, error, LUNL_KEYBOARD_INTERRUPT);
-    enum lun_state state = lunl_store_error(L, idx, f);
+    if (interrupt)
+        lunl_note_interrupt(L, S, f->loop, error);
+    enum lun_state state = lunl_store_failure(L, idx, f, cancelled);
     if (interrupt)
         lunl_seen(S, f); /* it leaves the run call: that is its delivery */
     finish(L, S, t, state);
@@ -251,7 +253,7 @@ static void fail_at_base(lua_State *L, lunl_state *S, lunl_task *t)
         lua_insert(L, -2);
         lua_setiuservalue(L, -2, 1);
         lua_pop(L, 1);
-        lunl_report_raw("Task failed for lack of memory");
+        lun_say("lunation: Task failed for lack of memory");
         lunl_seen(S, &t->t.done);
         finish(L, S, t, LUN_ERROR);
     } else {

@@ -7,7 +7,6 @@
  */
 #include "../state.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { HEAD = 10, TAIL = 6 };
@@ -21,18 +20,27 @@ static size_t append(char *buf, size_t size, size_t at, const char *text)
     return at + n;
 }
 
+/* ":" and a number; printf would cost more than all the rest of a line. */
+static size_t append_number(char *buf, size_t size, size_t at, int number)
+{
+    char digits[16], *p = digits + sizeof digits;
+    *--p = '\0';
+    do
+        *--p = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    *--p = ':';
+    return append(buf, size, at, p);
+}
+
 /* One line for one level: what Lua's own traceback says, but for the names of globals. */
 static size_t add_level(lua_State *L1, lua_Debug *ar, char *buf, size_t size, size_t at)
 {
-    char line[24];
     if (!lua_getinfo(L1, "Slnt", ar))
         return at;
     at = append(buf, size, at, "\n\t");
     at = append(buf, size, at, ar->short_src);
-    if (ar->currentline > 0) {
-        snprintf(line, sizeof line, ":%d", ar->currentline);
-        at = append(buf, size, at, line);
-    }
+    if (ar->currentline > 0)
+        at = append_number(buf, size, at, ar->currentline);
     at = append(buf, size, at, ": in ");
     if (*ar->namewhat) {
         at = append(buf, size, at, ar->namewhat);
@@ -44,10 +52,10 @@ static size_t add_level(lua_State *L1, lua_Debug *ar, char *buf, size_t size, si
     } else if (*ar->what == 'C') {
         at = append(buf, size, at, "?");
     } else {
-        snprintf(line, sizeof line, ":%d>", ar->linedefined);
         at = append(buf, size, at, "function <");
         at = append(buf, size, at, ar->short_src);
-        at = append(buf, size, at, line);
+        at = append_number(buf, size, at, ar->linedefined);
+        at = append(buf, size, at, ">");
     }
     return ar->istailcall ? append(buf, size, at, "\n\t(...tail calls...)") : at;
 }

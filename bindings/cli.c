@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli.c - the command `lunation`: a script is the main task of a run.
+ *
+ * The command is the first host: it knows the module's Lua interface and lunation_lua.h, nothing
+ * else. Options, `arg`, LUA_INIT and the texts of errors are those of Lua's own command. All Lua
+ * code that it runs (LUA_INIT, -e, -l, the script) runs in one main task, so all of it may await;
+ * `main_k` goes from one chunk to the next.
+ */
+#include "lunation_lua.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum stage { STAGE_INIT, STAGE_OPTIONS, STAGE_SCRIPT, STAGE_OVER };
+
+enum outcome { FAILED, DONE, INTERRUPTED, EXITING };
+
+struct command {
+    int argc;
+    char **argv;
+    int script; /* index of the script's name in argv; argc: none */
+    bool executes, version, interactive, no_env, help, debug, virtual_time, seeded;
+    lua_Integer seed;
+    /* How far the main task is. */
+    enum stage stage;
+    int option;         /* next to be looked at in STAGE_OPTIONS */
+    const char *global; /* -l: the variable that gets the result of the chunk that runs */
+    bool load_failed;   /* the error is that a chunk was not loaded: no traceback */
+    enum outcome outcome;
+    int exit_code;
+    bool exit_close;
+};
+
+static const char program[] = "lunation";
+
+static const char help[] =
+    "usage: lunation [options] [script [args]]\n"
+    "Available options are:\n"
+    "  -e stat         execute string 'stat'\n"
+    "  -i              enter interactive mode after executing 'script'\n"
+    "  -l mod          require library 'mod' into global 'mod'\n"
+    "  -l g=mod        require library 'mod' into global 'g'\n"
+    "  -v, --version   show version information\n"
+    "  -E              ignore environment variables\n"
+    "  -W              turn warnings on\n"
+    "  --debug         slow callbacks, forgotten errors and interrupts say where they come from\n"
+    "  --virtual-time  the clock jumps to the next deadline when nothing else can happen\n"
+    "  --seed N        run ready tasks in an order drawn from the number N\n"
+    "  --help          show this text\n"
+    "  --              stop handling options\n"
+    "  -               stop handling options and execute stdin\n";
+
+static void say(const char *text, size_t len)
+{
+    fprintf(stderr, "%s: ", program);
+    fwrite(text, 1, len, stderr);
+    fputc('\n', stderr);
+    fflush(stderr);
+}
+
+static void print_version(void)
+{
+    printf("Lunation %s (%s, libuv %s)\n", LUNATION_VERSION, LUA_RELEASE, uv_version_string());
+}
+
+/* ---- options ---- */
+
+/* `name` or `name=value` or `name value` at argv[*i]; the value, or NULL. */
+static const char *long_value(struct command *c, int *i, const char *name)
+{
+    const char *arg = c->argv[*i];
+    size_t n = strlen(name);
+    if (strncmp(arg, name, n) != 0)
+        return NULL;
+    if (arg[n] == '=')
+        return arg + n + 1;
+    return arg[n] == '\0' && *i + 1 < c->argc ? c->argv[++*i] : NULL;
+}
+
+/* Reads the long option at argv[*i]; false if it is none. */
+static bool scan_long(struct command *c, int *i)
+{
+    const char *arg = c->argv[*i], *value;
+    bool *flag = strcmp(arg, "--debug") == 0          ? &c->debug
+                 : strcmp(arg, "--virtual-time") == 0 ? &c->virtual_time
+                 : strcmp(arg, "--help") == 0         ? &c->help
+                 : strcmp(arg, "--version") == 0      ? &c->version
+                                                      : NULL;
+    if (flag) {
+        *flag = true;
+        return true;
+    }
+    value = long_value(c, i, "--seed");
+    if (!value)
+        return false;
+    char *end;
+    errno = 0;
+    c->seed = strtoll(value, &end, 10);
+    c->seeded = true;
+    return errno == 0 && end != value && *end == '\0';
+}
+
+/* Reads the short option at argv[*i]; false if it is none. */
+static bool scan_short(struct command *c, int *i)
+{
+    const char *arg = c->argv[*i];
+    switch (arg[1]) {
+    case 'e':
+        c->executes = true;
+        /* FALLTHROUGH */
+    case 'l':
+        if (arg[2] == '\0' && (++*i >= c->argc || c->argv[*i][0] == '-'))
+            return false;
+        return true;
+    case 'i':
+        c->interactive = c->version = true;
+        return arg[2] == '\0';
+    case 'v':
+        c->version = true;
+        return arg[2] == '\0';
+    case 'E':
+        c->no_env = true;
+        return arg[2] == '\0';
+    default:
+        return arg[1] == 'W' && arg[2] == '\0';
+    }
+}
+
+/* Reads all options; NULL, or the bad one. */
+static const char *scan(struct command *c)
+{
+    int i = 1;
+    for (; i < c->argc; i++) {
+        const char *arg = c->argv[i];
+        if (arg[0] != '-' || arg[1] == '\0')
+            break;
+        if (strcmp(arg, "--") == 0) {
+            i++;
+            break;
+        }
+        if (!(arg[1] == '-' ? scan_long(c, &i) : scan_short(c, &i)))
+            return arg;
+    }
+    c->script = i;
+    return NULL;
+}
+
+static int complain(const char *option)
+{
+    bool valued = option[1] == 'e' || option[1] == 'l';
+    bool seed = strncmp(option, "--seed", 6) == 0;
+    if (seed)
+        fprintf(stderr, "%s: '--seed' needs an integer\n", program);
+    else if (valued)
+        fprintf(stderr, "%s: '%s' needs argument\n", program, option);
+    else
+        fprintf(stderr, "%s: unrecognized option '%s'\n", program, option);
+    fputs(help, stderr);
+    return EXIT_FAILURE;
+}
+
+/* ---- the chunks of the main task ---- */
+
+/* The function on top is the next chunk, unless it could not be loaded. */
+static int chunk(lua_State *L, struct command *c, int status)
+{
+    if (status == LUA_OK)
+        return 0;
+    c->load_failed = true;
+    return lua_error(L);
+}
+
+/* Pushes the chunk of LUA_INIT; false if there is none. */
+static bool push_init(lua_State *L, struct command *c)
+{
+    const char *name = "=LUA_INIT" LUA_VERSUFFIX;
+    const char *init = c->no_env ? NULL : getenv(name + 1);
+    if (!init && !c->no_env) {
+        name = "=LUA_INIT";
+        init = getenv(name + 1);
+    }
+    if (!init)
+        return false;
+    chunk(L, c, init[0] == '@' ? luaL_loadfile(L, init + 1)
+                               : luaL_loadbuffer(L, init, strlen(init), name));
+    return true;
+}
+
+/* Pushes `require` and the name that -l has asked for. */
+static void push_library(lua_State *L, struct command *c, const char *spec)
+{
+    const char *equals = strchr(spec, '=');
+    lua_getglobal(L, "require");
+    if (equals) {
+        c->global = lua_pushlstring(L, spec, (size_t)(equals - spec));
+        lua_setfield(L, LUA_REGISTRYINDEX, c->global); /* keeps the text for as long as it takes */
+        c->global = lua_tostring(L, (lua_getfield(L, LUA_REGISTRYINDEX, c->global), -1));
+        lua_pop(L, 1);
+        spec = equals + 1;
+    } else {
+        c->global = spec;
+    }
+    lua_pushstring(L, spec);
+}
+
+/* Pushes the chunk of the next -e or -l and its arguments; how many, or -1. */
+static int push_option(lua_State *L, struct command *c)
+{
+    while (c->option < c->script) {
+        const char *arg = c->argv[c->option++];
+        const char *value = arg[0] == '-' && arg[1] != '\0' ? arg + 2 : "";
+        bool valued = arg[0] == '-' && (arg[1] == 'e' || arg[1] == 'l');
+        if (arg[0] != '-' || (arg[1] == '-' && arg[2] == '\0'))
+            continue;
+        if (valued && *value == '\0')
+            value = c->argv[c->option++];
+        if (arg[1] == 'W')
+            lua_warning(L, "@on", 0);
+        if (!valued)
+            continue;
+        if (arg[1] == 'e')
+            return chunk(L, c, luaL_loadbuffer(L, value, strlen(value), "=(command line)"));
+        push_library(L, c, value);
+        return 1;
+    }
+    return -1;
+}
+
+/* Pushes the script and its arguments, which it may have changed in `arg`; how many, or -1. */
+static int push_script(lua_State *L, struct command *c)
+{
+    const char *name = NULL;
+    if (c->script < c->argc) {
+        name = c->argv[c->script];
+        if (strcmp(name, "-") == 0 && strcmp(c->argv[c->script - 1], "--") != 0)
+            name = NULL;
+    } else if (c->executes || c->version) {
+        return -1;
+    }
+    chunk(L, c, luaL_loadfile(L, name));
+    if (lua_getglobal(L, "arg") != LUA_TTABLE)
+        luaL_error(L, "'arg' is not a table");
+    int table = lua_gettop(L), n = (int)luaL_len(L, table);
+    luaL_checkstack(L, n + 3, "too many arguments to script");
+    for (int i = 1; i <= n; i++)
+        lua_rawgeti(L, table, i);
+    lua_remove(L, table);
+    return n;
+}
+
+/* Pushes the next chunk with its arguments; how many of them, or -1: that was all. */
+static int push_next(lua_State *L, struct command *c)
+{
+    int n = -1;
+    while (n < 0 && c->stage != STAGE_OVER) {
+        switch (c->stage) {
+        case STAGE_INIT:
+            c->stage = STAGE_OPTIONS;
+            n = push_init(L, c) ? 0 : -1;
+            break;
+        case STAGE_OPTIONS:
+            n = push_option(L, c);
+            if (n < 0)
+                c->stage = STAGE_SCRIPT;
+            break;
+        default:
+            c->stage = STAGE_OVER;
+            n = push_script(L, c);
+        }
+    }
+    return n;
+}
+
+/* Between two chunks of the main task. */
+static int main_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct command *c = lua_touserdata(L, 1);
+    (void)status;
+    (void)ctx;
+    for (;;) {
+        if (c->global)
+            lua_setglobal(L, c->global);
+        c->global = NULL;
+        lua_settop(L, 1);
+        int n = push_next(L, c);
+        if (n < 0)
+            return 0;
+        lua_callk(L, n, c->global ? 1 : 0, 0, main_k);
+    }
+}
+
+/* The function of the main task; it notes the task, whose traceback may be asked for. */
+static int main_task(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, program);
+    lua_getfield(L, -1, "current_task");
+    lua_call(L, 0, 1);
+    lua_setfield(L, -2, "main task");
+    return main_k(L, LUA_OK, 0);
+}
+
+/* ---- reports ---- */
+
+/* Pushes the text of the error at `idx`, as Lua's own command shows it. */
+static const char *push_text(lua_State *L, int idx, size_t *len)
+{
+    if (lua_type(L, idx) == LUA_TSTRING || lua_type(L, idx) == LUA_TNUMBER) {
+        lua_pushvalue(L, idx);
+    } else if (luaL_callmeta(L, idx, "__tostring")) {
+        if (lua_type(L, -1) != LUA_TSTRING)
+            lua_pushliteral(L, "(error object whose __tostring returns no string)");
+    } else {
+        lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, idx));
+    }
+    return lua_tolstring(L, -1, len);
+}
+
+/* Pushes the traceback of the error at `idx`, or nothing and false. */
+static bool push_trace(lua_State *L, int idx)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, program);
+    lua_getfield(L, -1, "main task");
+    if (!lua_isnil(L, -1)) {
+        lua_getfield(L, -1, "traceback");
+        lua_insert(L, -2);
+        lua_call(L, 1, 1);
+        if (lua_type(L, -1) == LUA_TSTRING)
+            return true;
+    }
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "traceback");
+    lua_pushvalue(L, idx);
+    lua_call(L, 1, 1);
+    return lua_type(L, -1) == LUA_TSTRING;
+}
+
+static bool is_interrupt(lua_State *L, int idx)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, program);
+    lua_getfield(L, -1, "isinstance");
+    lua_pushvalue(L, idx);
+    lua_getfield(L, -3, "KeyboardInterrupt");
+    lua_call(L, 2, 1);
+    bool is = lua_toboolean(L, -1);
+    lua_pop(L, 2);
+    return is;
+}
+
+/* (error, command): says on stderr what has ended the run. */
+static int report(lua_State *L)
+{
+    struct command *c = lua_touserdata(L, 2);
+    bool interrupted = is_interrupt(L, 1);
+    luaL_Buffer b;
+    size_t len;
+    c->outcome = interrupted ? INTERRUPTED : FAILED;
+    const char *text = interrupted ? "interrupted" : push_text(L, 1, &len);
+    if (interrupted)
+        len = strlen(text);
+    luaL_buffinit(L, &b);
+    luaL_addlstring(&b, text, len);
+    luaL_pushresult(&b);
+    if (!c->load_failed && (!interrupted || c->debug) && push_trace(L, 1))
+        lua_pushfstring(L, "%s\n%s", lua_tostring(L, 3 + !interrupted), lua_tostring(L, -1));
+    text = lua_tolstring(L, -1, &len);
+    say(text, len);
+    return 0;
+}
+
+/* Reports the error on top (popped), whatever is wrong with it. */
+static void report_protected(lua_State *L, struct command *c)
+{
+    c->outcome = FAILED;
+    lua_pushcfunction(L, report);
+    lua_insert(L, -2);
+    lua_pushlightuserdata(L, c);
+    if (lua_pcall(L, 2, 0, 0) == LUA_OK)
+        return;
+    const char *text = lua_tostring(L, -1);
+    text = text ? text : "error in __tostring of an error object";
+    say(text, strlen(text));
+    lua_pop(L, 1);
+}
+
+/* ---- the run ---- */
+
+static void make_arg(lua_State *L, const struct command *c)
+{
+    int script = c->script < c->argc ? c->script : 0;
+    lua_createtable(L, c->argc - script, script + 1);
+    for (int i = 0; i < c->argc; i++) {
+        lua_pushstring(L, c->argv[i]);
+        lua_rawseti(L, -2, i - script);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* The module at `async` gives the globals that await. */
+static void install(lua_State *L, int async)
+{
+    lua_getfield(L, async, "coroutine");
+    lua_pushvalue(L, -1);
+    lua_setglobal(L, LUA_COLIBNAME);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_insert(L, -2);
+    lua_setfield(L, -2, LUA_COLIBNAME);
+    lua_getfield(L, async, "require");
+    lua_setglobal(L, "require");
+    lua_getglobal(L, LUA_OSLIBNAME);
+    lunl_push_exit(L);
+    lua_setfield(L, -2, "exit");
+    lua_settop(L, async);
+}
+
+static void open(lua_State *L, struct command *c)
+{
+    luaL_checkversion(L);
+    if (c->no_env) {
+        lua_pushboolean(L, 1);
+        lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+    }
+    luaL_openlibs(L);
+    make_arg(L, c);
+    luaL_requiref(L, program, luaopen_lunation, 0);
+    install(L, lua_gettop(L));
+}
+
+/* (command): opens everything, runs the main task, closes the loop; reports what went wrong. */
+static int run(lua_State *L)
+{
+    struct command *c = lua_touserdata(L, 1);
+    enum { ASYNC = 2, RUNNER };
+    open(L, c);
+    lua_createtable(L, 0, 1); /* what the reports need */
+    lua_pushvalue(L, ASYNC);
+    lua_setfield(L, -2, "__index");
+    lua_newtable(L);
+    lua_insert(L, -2);
+    lua_setmetatable(L, -2);
+    lua_setfield(L, LUA_REGISTRYINDEX, program);
+    lua_getfield(L, ASYNC, "Runner");
+    lua_createtable(L, 0, 3);
+    lua_pushboolean(L, c->debug);
+    lua_setfield(L, -2, "debug");
+    lua_pushstring(L, c->virtual_time ? "virtual" : "real");
+    lua_setfield(L, -2, "clock");
+    if (c->seeded) {
+        lua_pushinteger(L, c->seed);
+        lua_setfield(L, -2, "seed");
+    }
+    lua_call(L, 1, 1);
+    lua_getfield(L, RUNNER, "run");
+    lua_pushvalue(L, RUNNER);
+    lua_pushcfunction(L, main_task);
+    lua_pushlightuserdata(L, c);
+    int ran = lua_pcall(L, 3, 0, 0);
+    lua_getfield(L, RUNNER, "close");
+    lua_pushvalue(L, RUNNER);
+    int closed = lua_pcall(L, 1, 0, 0);
+    c->outcome = DONE;
+    if (lunl_exiting(L, &c->exit_code, &c->exit_close)) {
+        c->outcome = EXITING;
+    } else if (ran != LUA_OK) {
+        lua_settop(L, RUNNER + 1);
+        report_protected(L, c);
+    } else if (closed != LUA_OK) {
+        report_protected(L, c);
+    }
+    return 0;
+}
+
+/* Dies of SIGINT, so that a shell sees that it was not its script that decided to end. */
+static int die_interrupted(void)
+{
+    sigset_t set;
+    fflush(NULL);
+    signal(SIGINT, SIG_DFL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    raise(SIGINT);
+    return 128 + SIGINT;
+}
+
+static int execute(struct command *c)
+{
+    lua_State *L = luaL_newstate();
+    if (!L) {
+        fprintf(stderr, "%s: cannot create state: not enough memory\n", program);
+        return EXIT_FAILURE;
+    }
+    lua_pushcfunction(L, run);
+    lua_pushlightuserdata(L, c);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+        report_protected(L, c);
+    if (c->outcome != EXITING || c->exit_close)
+        lua_close(L);
+    if (c->outcome == INTERRUPTED)
+        return die_interrupted();
+    if (c->outcome == EXITING)
+        return c->exit_code;
+    return c->outcome == DONE ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct command c = {.argc = argc, .argv = argv, .option = 1};
+    const char *bad = scan(&c);
+    if (bad)
+        return complain(bad);
+    if (c.help) {
+        fputs(help, stdout);
+        return EXIT_SUCCESS;
+    }
+    if (c.version)
+        print_version();
+    if (c.interactive) {
+        fprintf(stderr, "%s: '-i': there is no interactive mode yet\n", program);
+        return EXIT_FAILURE;
+    }
+    bool nothing = c.script >= argc && !c.executes && !c.version;
+    if (nothing && isatty(STDIN_FILENO)) {
+        print_version();
+        puts("There is no interactive mode yet. lunation [options] [script [args]]; --help says more.");
+        return EXIT_SUCCESS;
+    }
+    /* A write to a closed pipe or socket is an error for the script, not the end of it. */
+    signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", "16", 0);
+    return execute(&c);
+}

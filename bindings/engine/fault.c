@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault.c - the exception handler: where errors go that nobody is there to get.
+ *
+ * A report is a context table inside a userdata that embeds the core's fault. It is queued
+ * where the error is found and delivered between turns, so a handler never runs in the
+ * collector, in a settle or in another handler; what it reports itself waits for the next
+ * delivery. Callbacks of the loop are called from here too, since their errors have nowhere
+ * else to go.
+ *
+ * Laws: a handler that throws is reported by the default one, with both errors;
+ * KeyboardInterrupt alone leaves the run call. No error jumps through the core: everything
+ * runs in protected calls, and if even printing fails for want of memory, the essential
+ * line is written raw.
+ */
+#include "../state.h"
+#include "print.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct report {
+    const lunl_type *type;
+    lun_fault fault; /* embedded; in loop->faults while queued */
+    lunl_state *S;   /* borrowed */
+    uint32_t slot;   /* held until delivered */
+} report;            /* user values: 1 the context, 2 its message */
+
+static const lunl_type report_type = {"report"};
+static const char trace_key =
+    0; /* registry: trace of the last error of a callback or handler */
+
+/* ---- traces of what is called here ---- */
+
+static int make_trace(lua_State *L)
+{
+    enum { THROWER = 2 }; /* below this function and the message handler */
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    luaL_addstring(&b, "traceback:");
+    lunl_trace_frames(L, THROWER, &b);
+    luaL_pushresult(&b);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
+    return 0;
+}
+
+/*
+ * Message handler: keeps the trace in the registry and the error as it is, because closers
+ * see what a message handler returns. Without memory there is no trace, but still the
+ * error.
+ */
+static int record_trace(lua_State *L)
+{
+    lua_settop(L, 1);
+    lua_pushcfunction(L, make_trace);
+    lua_pcall(L, 0, 0, 0);
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* Pushes the recorded trace, or nil, and forgets it. */
+static void take_trace(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &trace_key);
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
+}
+
+/* ---- delivering ---- */
+
+/* The handler threw the error on top when it got the context at `ctx`: the default one
+ * tells. */
+static void report_handler(lua_State *L, int ctx)
+{
+    int error = lua_gettop(L);
+    lua_createtable(L, 0, 5);
+    lua_pushliteral(L, "Unhandled error in exception handler");
+    lua_setfield(L, -2, "message");
+    lua_pushliteral(L, "handler");
+    lua_setfield(L, -2, "kind");
+    lua_pushvalue(L, error);
+    lua_setfield(L, -2, "exception");
+    take_trace(L);
+    lua_setfield(L, -2, "traceback");
+    lua_pushvalue(L, ctx);
+    lua_setfield(L, -2, "context");
+    lunl_print_context(L, -1);
+}
+
+/*
+ * Calls the handler of the loop with the context at `ctx`. True if that threw
+ * KeyboardInterrupt, which is then on top.
+ */
+static bool call_handler(lua_State *L, lunl_loop *loop, int ctx)
+{
+    int top = lua_gettop(L);
+    luaL_checkstack(L, 12, NULL);
+    lunl_push_loop(L, loop);
+    if (lua_getiuservalue(L, -1, 1) == LUA_TNIL) {
+        lunl_print_context(L, ctx);
+        lua_settop(L, top);
+        return false;
+    }
+    lua_rawgetp(L, LUA_REGISTRYINDEX,
+                &trace_key); /* of a callback that is just unwinding */
+    lua_pushcfunction(L, record_trace);
+    lua_pushvalue(L, top + 2);
+    lua_pushvalue(L, top + 1);
+    lua_pushvalue(L, ctx);
+    loop->in_handler = true;
+    int status = lua_pcall(L, 2, 0, top + 4);
+    loop->in_handler = false;
+    bool interrupt = status != LUA_OK && lunl_error_is(L, -1, LUNL_KEYBOARD_INTERRUPT);
+    if (status != LUA_OK && !interrupt)
+        report_handler(L, ctx);
+    lua_pushvalue(L, top + 3);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
+    if (!interrupt)
+        lua_settop(L, top);
+    return interrupt;
+}
+
+/* Pushes the context of a fault that C code has raised. */
+static void push_context(lua_State *L, const lun_fault *f)
+{
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, f->message ? f->message : f->kind);
+    lua_setfield(L, -2, "message");
+    lua_pushstring(L, f->kind);
+    lua_setfield(L, -2, "kind");
+}
+
+/* Protected: loop, context table or fault -> the KeyboardInterrupt that the handler threw,
+ * or nil */
+static int deliver(lua_State *L)
+{
+    lunl_loop *loop = lua_touserdata(L, 1);
+    if (!lua_istable(L, 2)) {
+        push_context(L, lua_touserdata(L, 2));
+        lua_replace(L, 2);
+    }
+    return call_handler(L, loop, 2) ? 1 : 0;
+}
+
+/* Protected: writes what fits on one line of the report at 1, or else of a callback's error
+ * at 2. */
+static int write_line(lua_State *L)
+{
+    char line[512];
+    const char *message = "Exception in callback", *error = NULL, *name = NULL;
+    lua_settop(L, 2);
+    if (lua_istable(L, 1)) {
+        lua_getfield(L, 1, "message");
+        message = lua_tostring(L, -1);
+        lua_getfield(L, 1, "exception");
+        lua_replace(L, 2);
+    }
+    if (lunl_error_is(L, 2, LUNL_BASE_ERROR)) {
+        lua_getfield(L, 2, "name");
+        name = lua_tostring(L, -1);
+        lua_getfield(L, 2, "message");
+        lua_replace(L, 2);
+    }
+    if (lua_type(L, 2) == LUA_TSTRING)
+        error = lua_tostring(L, 2);
+    int n = snprintf(line, sizeof line, "%s: %s%s%s\n",
+                     message ? message : "Unhandled exception in event loop",
+                     name ? name : "", name && error ? ": " : "", error ? error : "");
+    lunl_write_error(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+    return 0;
+}
+
+/*
+ * Delivers what is on top, a context table or the light userdata of a fault, popping it.
+ * Raises nothing. True if the handler threw KeyboardInterrupt, which is then on top.
+ */
+static bool deliver_protected(lua_State *L, lunl_loop *loop)
+{
+    int what = lua_gettop(L);
+    lua_pushcfunction(L, deliver);
+    lua_pushlightuserdata(L, loop);
+    lua_pushvalue(L, what);
+    if (lua_pcall(L, 2, 1, 0) == LUA_OK) {
+        if (lua_isnil(L, -1)) {
+            lua_settop(L, what - 1);
+            return false;
+        }
+        lua_replace(L, what);
+        return true;
+    }
+    /* No memory: what it takes to write a line is there, the names of the fields are in
+     * use. */
+    loop->in_handler = false;
+    lua_pushcfunction(L, write_line);
+    lua_pushvalue(L, what);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+        static const char text[] = "An exception was lost: not enough memory\n";
+        lunl_write_error(text, sizeof text - 1);
+    }
+    lua_settop(L, what - 1);
+    return false;
+}
+
+/* Protected: keeps the KeyboardInterrupt at 2 for the run call of the loop at 1. */
+static int keep_interrupt(lua_State *L)
+{
+    lunl_loop *loop = lua_touserdata(L, 1);
+    lunl_note_interrupt(L, loop->S, &loop->loop, 2);
+    return 0;
+}
+
+/* Delivered or not worth it: the report goes. */
+static void report_over(lun_fault *f, lun_loop *loop)
+{
+    report *r = lun_container(f, report, fault);
+    (void)loop;
+    lunl_release(r->S->L ? r->S->L : r->S->main, r->S, r->slot);
+}
+
+/* The core's handler: between turns, with a closure of ours on the Lua stack. */
+static bool handle(lun_handler *h, lun_loop *core, lun_fault *f)
+{
+    lunl_loop *loop = lun_container(h, lunl_loop, handler);
+    lunl_state *S = loop->S;
+    lua_State *L = S->L ? S->L : S->main;
+    int top = lua_gettop(L);
+    (void)core;
+    if (f == &S->lost_fault || !lua_checkstack(L, LUA_MINSTACK))
+        return false;
+    if (f->over == report_over) {
+        lunl_push_held(L, S, lun_container(f, report, fault)->slot);
+        lua_getiuservalue(L, -1, 1);
+    } else {
+        lua_pushlightuserdata(L, f);
+    }
+    if (deliver_protected(L, loop)) {
+        lua_pushcfunction(L, keep_interrupt);
+        lua_pushlightuserdata(L, loop);
+        lua_pushvalue(L, -3);
+        if (lua_pcall(L, 2, 0, 0) != LUA_OK)
+            lun_loop_break(&loop->loop);
+    }
+    lua_settop(L, top);
+    return true;
+}
+
+void lunl_fault_init(lunl_loop *loop)
+{
+    loop->handler.handle = handle;
+    lun_handler_push(&loop->loop, &loop->handler);
+}
+
+void lunl_report(lua_State *L, lunl_loop *loop, const char *kind)
+{
+    int ctx = lua_gettop(L);
+    luaL_checkstack(L, 8, NULL);
+    if (kind) {
+        lua_pushliteral(L, "kind");
+        lua_pushstring(L, kind);
+        lua_rawset(L, ctx);
+    }
+    report *r = lunl_new(L, &report_type, sizeof *r, 2);
+    r->S = loop->S;
+    r->fault.kind = kind ? kind : "report";
+    r->fault.over = report_over;
+    lun_list_init(&r->fault.link);
+    lua_pushvalue(L, ctx);
+    lua_setiuservalue(L, -2, 1);
+    lua_pushliteral(L, "message");
+    if (lua_rawget(L, ctx) == LUA_TSTRING)
+        r->fault.message = lua_tostring(L, -1);
+    lua_setiuservalue(L, -2, 2);
+    r->slot = lunl_hold(L, loop->S, NULL);
+    lua_settop(L, ctx - 1);
+    lun_fault_raise(&loop->loop, &r->fault);
+}
+
+/* ---- callbacks ---- */
+
+enum { CALLBACK_FN = 1, CALLBACK_ERROR, CALLBACK_CONTEXT, CALLBACK_LOOP, CALLBACK_KIND };
+
+/* Protected: reports that a callback threw; the arguments are those of the enumeration. */
+static int report_callback(lua_State *L)
+{
+    lunl_loop *loop = lua_touserdata(L, CALLBACK_LOOP);
+    const char *kind = lua_touserdata(L, CALLBACK_KIND);
+    if (lunl_error_is(L, CALLBACK_ERROR, LUNL_KEYBOARD_INTERRUPT)) {
+        take_trace(L);
+        lunl_note_interrupt(L, loop->S, &loop->loop, CALLBACK_ERROR);
+        return 0;
+    }
+    lua_createtable(L, 0, 8);
+    int ctx = lua_gettop(L);
+    if (lua_istable(L, CALLBACK_CONTEXT)) {
+        for (lua_pushnil(L); lua_next(L, CALLBACK_CONTEXT); lua_pop(L, 1)) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, ctx);
+        }
+    } else if (lua_isuserdata(L, CALLBACK_CONTEXT)) {
+        lunl_handle_context(L, CALLBACK_CONTEXT, ctx);
+    }
+    lunl_push_where(L, CALLBACK_FN);
+    lua_pushfstring(L, "Exception in callback <%s>", lua_tostring(L, -1));
+    lua_setfield(L, ctx, "message");
+    lua_pushvalue(L, CALLBACK_ERROR);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lunl_error_new(L, LUNL_ERROR, "nil");
+    }
+    lua_setfield(L, ctx, "exception");
+    take_trace(L);
+    lua_setfield(L, ctx, "traceback");
+    lua_settop(L, ctx);
+    lunl_report(L, loop, kind);
+    return 0;
+}
+
+/* The callback at `fn` threw the error on top. */
+static void callback_failed(lua_State *L, lunl_loop *loop, int fn, const char *kind,
+                            int context)
+{
+    int error = lua_gettop(L);
+    lua_pushcfunction(L, report_callback);
+    lua_pushvalue(L, fn);
+    lua_pushvalue(L, error);
+    if (context)
+        lua_pushvalue(L, context);
+    else
+        lua_pushnil(L);
+    lua_pushlightuserdata(L, loop);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)kind);
+    if (lua_pcall(L, 5, 0, 0) == LUA_OK)
+        return;
+    lua_pushcfunction(L, write_line);
+    lua_pushnil(L);
+    lua_pushvalue(L, error);
+    lua_pcall(L, 2, 0, 0);
+}
+
+void lunl_callback(lua_State *L, lunl_loop *loop, int nargs, const char *kind, int context)
+{
+    int fn = lua_gettop(L) - nargs;
+    luaL_checkstack(L, 16, NULL);
+    context = context ? lua_absindex(L, context) : 0;
+    lua_pushcfunction(L, record_trace);
+    lua_pushvalue(L, fn);
+    lua_rotate(L, fn, 2); /* message handler, the function again, then the call */
+    if (lua_pcall(L, nargs, 0, fn) != LUA_OK)
+        callback_failed(L, loop, fn + 1, kind, context);
+    lua_settop(L, fn - 1);
+}
+
+/* ---- what scripts see ---- */
+
+/* --- loop:set_exception_handler(handler)
+ * handler(loop, context) is called for every error that nobody gets; nil brings the default
+ * one back. It runs between turns, cannot await, and what it throws is printed. Throws
+ * TypeError. */
+static int l_set_exception_handler(lua_State *L)
+{
+    lunl_check(L, 1, &lunl_loop_type);
+    lua_settop(L, 2);
+    if (!lua_isnil(L, 2))
+        lunl_check_callable(L, 2);
+    lua_setiuservalue(L, 1, 1);
+    return 0;
+}
+
+/* --- loop:get_exception_handler() -> function or nil
+ * What was set; nil if the default one is in charge. */
+static int l_get_exception_handler(lua_State *L)
+{
+    lunl_check(L, 1, &lunl_loop_type);
+    lua_getiuservalue(L, 1, 1);
+    return 1;
+}
+
+static lunl_loop *check_report(lua_State *L)
+{
+    lunl_loop *loop = lunl_check(L, 1, &lunl_loop_type);
+    if (!lua_istable(L, 2))
+        lunl_type_error(L, 2, "table");
+    lua_settop(L, 2);
+    return loop;
+}
+
+/* --- loop:call_exception_handler(context)
+ * Hands the table `context` (message, exception, future, ...) to the handler, at once;
+ * inside a handler it is queued until that has returned. Does not throw what the handler
+ * throws, but for KeyboardInterrupt. Throws TypeError. Does not suspend. */
+static int l_call_exception_handler(lua_State *L)
+{
+    lunl_loop *loop = check_report(L);
+    if (!loop->in_handler) {
+        if (deliver_protected(L, loop))
+            return lua_error(L);
+    } else if (loop->closed) {
+        lunl_print_context(L, 2);
+    } else {
+        lunl_report(L, loop, NULL);
+    }
+    return 0;
+}
+
+/* --- loop:default_exception_handler(context)
+ * Prints the report to stderr, in one piece: the message, `future: ...` and other keys, the
+ * error, its traceback. Throws TypeError. Does not suspend. */
+static int l_default_exception_handler(lua_State *L)
+{
+    check_report(L);
+    lunl_print_context(L, 2);
+    return 0;
+}
+
+const luaL_Reg lunl_fault_methods[] = {
+    {"set_exception_handler", l_set_exception_handler},
+    {"get_exception_handler", l_get_exception_handler},
+    {"call_exception_handler", l_call_exception_handler},
+    {"default_exception_handler", l_default_exception_handler},
+    {NULL, NULL},
+};
+
+void lunl_open_fault(lua_State *L)
+{
+    lunl_newtype(L, &report_type, NULL, NULL);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * queue.h - what queue.c and pqueue.c share: the struct of a queue and where its items lie.
+ *
+ * The items lie in a table, user value 1 of the queue, in slots that were all made with the
+ * table: writing one never allocates, so taking an item cannot fail half way and nil is an
+ * item.
+ */
+#ifndef LUNL_QUEUE_H
+#define LUNL_QUEUE_H
+
+#include "lunl.h"
+
+typedef struct lunl_queue lunl_queue;
+
+/* Those that wait for an item, or for room. */
+typedef struct lunl_side {
+    lun_park park;
+    uint32_t
+        back; /* so many stand at the front because they were woken and found nothing */
+} lunl_side;
+
+/* User values: 1 the table of items, or nil; 2 the comparator of a PriorityQueue, or nil.
+ */
+struct lunl_queue {
+    const lunl_type *type; /* first; says which of the three it is */
+    uint32_t n;            /* items */
+    uint32_t most;         /* items that fit; UINT32_MAX: any number */
+    uint32_t room;         /* entries that the table has, a power of two or 0 */
+    uint32_t head;         /* FIFO: the oldest item's entry, from 0 */
+    uint32_t changes;      /* a heap: counts them, to see what a comparator did */
+    bool ordered, shut;
+    uint64_t unfinished; /* items put and not reported by task_done */
+    uint64_t number;     /* a heap: of the last item put */
+    lunl_side getters, putters;
+    lun_park joiners;
+};
+
+/* Wakes as many as can go on now. */
+void lunl_queue_wake_getters(lunl_queue *q);
+void lunl_queue_wake_putters(lunl_queue *q);
+
+/* The table of items of the queue at index 1 onto the stack, with room for one more. May
+ * collect. */
+void lunl_queue_reserve(lua_State *L, lunl_queue *q);
+
+/*
+ * A PriorityQueue's items, a stable binary heap. The comparator runs before anything is
+ * changed; what it throws leaves the heap as it was. Both may run Lua and so change the
+ * queue.
+ */
+void lunl_heap_push(lua_State *L, lunl_queue *q); /* the item at index 2 */
+bool lunl_heap_pop(lua_State *L,
+                   lunl_queue *q); /* onto the stack; false: there was none left */
+
+#endif

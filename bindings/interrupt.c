@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * interrupt.c - how a run is left before its time: SIGINT, and os.exit in a script.
+ *
+ * SIGINT is taken only if its disposition is the default and the run is on the process's main
+ * thread, and given back unless somebody else has taken it meanwhile. The handler counts, wakes
+ * the loop and, at the second press, arms a hook that throws in whatever Lua code runs. What a
+ * press means is decided when the loop gets control:
+ *
+ *   first    the main task is cancelled; in a teardown: waiting for tasks ends
+ *   second   KeyboardInterrupt leaves the run call, unless the hook has thrown it already
+ *   third    the default disposition, raised again
+ *
+ * Laws: one loop of the process at a time is under interruption. The handler touches C facts
+ * alone; lua_sethook counts as one (Lua says so). Whoever has our hook takes it off when it fires,
+ * and puts back the one it took the place of.
+ */
+#include "lunation_lua.h"
+#include "state.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { FIRST = 1, SECOND, THIRD };
+
+static struct {
+    lunl_loop *volatile loop;     /* under interruption, borrowed; NULL: none */
+    volatile sig_atomic_t armed;  /* our hook is set and has not thrown yet */
+    lua_Hook hook;                /* what it took the place of, with mask and count */
+    int mask, count;
+    int seen; /* presses that have been dealt with */
+} sigint;
+
+static bool on_main_thread(void)
+{
+    return syscall(SYS_gettid) == getpid();
+}
+
+/* ---- the second press: throwing in running code ---- */
+
+/*
+ * Also on threads that inherited it while it was armed elsewhere, and where it is left over. It is
+ * never taken off from outside: the thread may be gone.
+ */
+static void on_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    lua_sethook(L, sigint.hook, sigint.mask, sigint.count);
+    if (!sigint.armed)
+        return;
+    sigint.armed = 0;
+    sigint.seen = SECOND;
+    lunl_throw(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+}
+
+static void arm(lunl_state *S)
+{
+    lua_State *L = S->running ? S->running : S->L;
+    if (!L || sigint.armed)
+        return;
+    if (lua_gethook(L) != on_hook) {
+        sigint.hook = lua_gethook(L);
+        sigint.mask = lua_gethookmask(L);
+        sigint.count = lua_gethookcount(L);
+    }
+    sigint.armed = 1;
+    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+/* ---- the handler ---- */
+
+static void set_disposition(void (*handler)(int), int flags)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+static void on_sigint(int number)
+{
+    int error = errno;
+    lunl_loop *loop = sigint.loop;
+    if (!on_main_thread()) {
+        syscall(SYS_tgkill, getpid(), getpid(), number);
+    } else if (loop) {
+        int pressed = ++loop->S->interrupts;
+        if (pressed >= THIRD) {
+            set_disposition(SIG_DFL, 0);
+            raise(number);
+        } else if (pressed == SECOND) {
+            arm(loop->S);
+        } else {
+            /* A call that blocks goes on after the first press; the second makes it return. */
+            set_disposition(on_sigint, 0);
+        }
+        if (!loop->loop.closed)
+            lun_loop_wakeup(&loop->loop);
+    }
+    errno = error;
+}
+
+/* ---- the loop has control ---- */
+
+static void leave(lunl_state *S, lunl_loop *loop)
+{
+    S->interrupted = true;
+    lun_loop_break(&loop->loop);
+}
+
+static void on_woken(lun_loop *core)
+{
+    lunl_loop *loop = lunl_loop_of(core);
+    lunl_state *S = loop->S;
+    if (loop != sigint.loop)
+        return;
+    if (S->interrupts >= FIRST && sigint.seen < FIRST) {
+        sigint.seen = FIRST;
+        S->cancel_msg = 0;
+        if (!S->main_task || !lun_task_cancel(S->main_task))
+            leave(S, loop);
+    }
+    if (S->interrupts >= SECOND && sigint.seen < SECOND) {
+        sigint.seen = SECOND;
+        S->hurry = true;
+        sigint.armed = 0;
+        leave(S, loop);
+    }
+}
+
+void lunl_interrupt_begin(lunl_loop *loop, lun_task *main)
+{
+    lunl_state *S = loop->S;
+    struct sigaction now;
+    S->interrupts = 0;
+    S->main_task = main;
+    if (main)
+        S->hurry = false;
+    if (sigint.loop || !on_main_thread() || sigaction(SIGINT, NULL, &now) != 0)
+        return;
+    if ((now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
+        return;
+    sigint.seen = 0;
+    sigint.loop = loop;
+    loop->loop.woken = on_woken;
+    set_disposition(on_sigint, SA_RESTART);
+}
+
+void lunl_interrupt_end(lunl_loop *loop)
+{
+    struct sigaction now;
+    loop->S->main_task = NULL;
+    if (sigint.loop != loop)
+        return;
+    if (sigaction(SIGINT, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
+        now.sa_handler == on_sigint)
+        set_disposition(SIG_DFL, 0);
+    sigint.loop = NULL;
+    sigint.armed = 0;
+}
+
+/* ---- os.exit ---- */
+
+static int exit_code(lua_State *L)
+{
+    if (lua_isboolean(L, 1))
+        return lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (lua_isnoneornil(L, 1))
+        return EXIT_SUCCESS;
+    int is_integer;
+    lua_Integer code = lua_tointegerx(L, 1, &is_integer);
+    if (!is_integer)
+        lunl_type_error(L, 1, "integer or boolean");
+    return (int)code;
+}
+
+/* Suspends the task for ever; it goes on when the teardown cancels it. */
+static int never(lua_State *L, lunl_state *S)
+{
+    lun_future *f = lunl_new_future(L, S->loop, LUNL_KIND_FUTURE, sizeof *f, 2);
+    return lunl_await(L, S, lua_gettop(L), f);
+}
+
+/* --- os.exit(code?, close?): as Lua's own; inside a loop all tasks are unwound and the loop is
+ * closed first. The caller does not go on; in the teardown it gets a CancelledError, as all do.
+ * Where it cannot be suspended (a message handler, a comparison of table.sort) the process ends
+ * at once. */
+static int l_exit(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    int code = exit_code(L);
+    bool close_state = lua_toboolean(L, 2);
+    if (!S->loop) {
+        if (close_state)
+            lua_close(L);
+        exit(code);
+    }
+    bool in_teardown = S->exiting || !S->main_task || lun_future_done(&S->main_task->done);
+    S->exiting = true;
+    S->exit_code = code;
+    S->exit_close = close_state;
+    if (!S->task) {
+        lun_loop_break(&S->loop->loop);
+        lunl_throw(L, LUNL_KEYBOARD_INTERRUPT, "os.exit");
+    }
+    if (L != S->running || !S->outer_yieldable || !lua_isyieldable(L))
+        exit(code);
+    if (in_teardown)
+        lunl_throw_cancelled(L, S);
+    lun_loop_break(&S->loop->loop);
+    return never(L, S);
+}
+
+void lunl_push_exit(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"exit", l_exit}, {NULL, NULL}};
+    lua_createtable(L, 0, 1);
+    lunl_register(L, functions);
+    lua_getfield(L, -1, "exit");
+    lua_replace(L, -2);
+}
+
+bool lunl_exiting(lua_State *L, int *code, bool *close)
+{
+    lunl_state *S = lunl_get_state(L);
+    if (!S || !S->exiting)
+        return false;
+    *code = S->exit_code;
+    *close = S->exit_close;
+    return true;
+}

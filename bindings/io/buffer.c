@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * buffer.c - growing, moving and emptying a lunl_buffer; its laws are in buffer.h.
+ */
+#include "buffer.h"
+
+#include <string.h>
+
+enum {
+    LEAST = 512, /* bytes of the first block */
+    KEPT = 4096  /* an empty buffer keeps a block up to this size */
+};
+
+bool lunl_buffer_reserve(lun_loop *loop, lunl_buffer *b, size_t n)
+{
+    size_t size = lunl_buffer_size(b);
+    if (n <= b->room - b->end)
+        return true;
+    if (n > SIZE_MAX / 4 - size)
+        return false;
+    if (b->start >= b->room / 2 && n <= b->room - size) {
+        memmove(b->p, b->p + b->start, size);
+    } else {
+        size_t room = b->room ? b->room : LEAST;
+        while (room < size + n + (size + n) / 2)
+            room *= 2;
+        char *p = lun_loop_alloc(loop, room);
+        if (!p)
+            return false;
+        if (size)
+            memcpy(p, b->p + b->start, size);
+        lun_loop_free(loop, b->p, b->room);
+        b->p = p;
+        b->room = room;
+    }
+    b->start = 0;
+    b->end = size;
+    return true;
+}
+
+bool lunl_buffer_append(lun_loop *loop, lunl_buffer *b, const char *p, size_t n)
+{
+    if (!lunl_buffer_reserve(loop, b, n))
+        return false;
+    memcpy(b->p + b->end, p, n);
+    b->end += n;
+    return true;
+}
+
+void lunl_buffer_take(lun_loop *loop, lunl_buffer *b, size_t n)
+{
+    b->start += n;
+    if (b->start < b->end)
+        return;
+    b->start = b->end = 0;
+    if (b->room > KEPT)
+        lunl_buffer_free(loop, b);
+}
+
+void lunl_buffer_free(lun_loop *loop, lunl_buffer *b)
+{
+    lun_loop_free(loop, b->p, b->room);
+    *b = (lunl_buffer){0};
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handle.c - opening, counting and closing libuv's handles; the end of all of them when their
+ * loop closes. The laws are in handle.h.
+ */
+#include "handle.h"
+
+#include <poll.h>
+#include <string.h>
+
+static const uint64_t LINGER = 1000000000; /* ns that output has to get out when its loop closes */
+
+lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop)
+{
+    lunl_io *io = loop->io;
+    if (io)
+        return io;
+    io = lun_loop_alloc(&loop->loop, sizeof *io);
+    if (!io)
+        lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
+    memset(io, 0, sizeof *io);
+    lun_list_init(&io->handles);
+    lun_list_init(&io->ops);
+    lun_list_init(&io->records);
+    lun_list_init(&io->watchers);
+    loop->io = io;
+    return io;
+}
+
+void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods,
+                    const luaL_Reg *meta)
+{
+    bool known = lua_rawgetp(L, LUA_REGISTRYINDEX, type) != LUA_TNIL;
+    lua_pop(L, 1);
+    if (known)
+        return;
+    lunl_newtype(L, type, methods, meta);
+    lua_pop(L, 1);
+}
+
+void lunl_record_hold(lua_State *L, lunl_loop *loop, lunl_record *r)
+{
+    lunl_io *io = lunl_io_of(L, loop);
+    r->slot = lunl_hold(L, loop->S, NULL);
+    lun_list_init(&r->link);
+    lun_list_push(&io->records, &r->link);
+}
+
+void lunl_record_release(lua_State *L, lunl_loop *loop, lunl_record *r)
+{
+    lun_list_drop(&r->link);
+    lunl_release(L, loop->S, r->slot);
+}
+
+void lunl_records_close(lua_State *L, lunl_loop *loop)
+{
+    lunl_io *io = loop->io;
+    while (io && !lun_list_alone(&io->records)) {
+        lunl_record *r = lun_container(io->records.next, lunl_record, link);
+        if (r->over)
+            r->over(r);
+        lunl_record_release(L, loop, r);
+    }
+}
+
+void *lunl_handle_new(lunl_loop *loop, const lunl_handle_kind *kind, size_t size)
+{
+    lunl_handle *h = lun_loop_alloc(&loop->loop, size);
+    if (!h)
+        return NULL;
+    memset(h, 0, size);
+    h->kind = kind;
+    h->loop = loop;
+    h->size = (uint32_t)size;
+    lun_list_init(&h->link);
+    return h;
+}
+
+void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv)
+{
+    lunl_io *io = h->loop->io;
+    h->uv = uv;
+    uv->data = h;
+    h->loop->loop.count.handles++;
+    lun_list_push(&io->handles, &h->link);
+}
+
+void lunl_handle_discard(lunl_handle *h)
+{
+    lun_loop_free(&h->loop->loop, h, h->size);
+}
+
+static void on_closed(uv_handle_t *uv)
+{
+    lunl_handle *h = uv->data;
+    h->loop->loop.count.handles--;
+    if (h->kind->closed)
+        h->kind->closed(h);
+    lun_loop_free(&h->loop->loop, h, h->size);
+}
+
+void lunl_handle_close(lunl_handle *h)
+{
+    if (h->closing)
+        return;
+    h->closing = true;
+    lun_list_drop(&h->link);
+    if (h->kind->closing)
+        h->kind->closing(h);
+    uv_close(h->uv, on_closed);
+}
+
+/* Waits a little while for the handles that still send; everything in the ring does. */
+static void linger(lunl_loop *loop, lunl_io *io)
+{
+    uint64_t end = uv_hrtime() + LINGER;
+    struct pollfd backend = {.fd = uv_backend_fd(loop->loop.uv), .events = POLLIN};
+    while (!lun_list_alone(&io->handles) && loop->S->interrupts < 2) {
+        uv_run(loop->loop.uv, UV_RUN_NOWAIT);
+        uint64_t now = uv_hrtime();
+        if (lun_list_alone(&io->handles) || now >= end)
+            return;
+        int left = (int)((end - now) / 1000000) + 1, timeout = uv_backend_timeout(loop->loop.uv);
+        poll(&backend, 1, timeout >= 0 && timeout < left ? timeout : left);
+    }
+}
+
+void lunl_handles_close(lunl_loop *loop)
+{
+    lunl_io *io = loop->io;
+    if (!io)
+        return;
+    for (lun_link *l = io->handles.next, *next; l != &io->handles; l = next) {
+        lunl_handle *h = lun_container(l, lunl_handle, link);
+        next = l->next;
+        if (!h->kind->lingers || !h->kind->lingers(h))
+            lunl_handle_close(h);
+    }
+    linger(loop, io);
+    while (!lun_list_alone(&io->handles))
+        lunl_handle_close(lun_container(io->handles.next, lunl_handle, link));
+    lunl_ops_close(io);
+    lunl_watchers_close(io);
+    lun_loop_free(&loop->loop, io->chunk, LUNL_CHUNK);
+    lun_loop_free(&loop->loop, io, sizeof *io);
+    loop->io = NULL;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * net.h - what the files of the module net share: tcp.c, server.c, dns.c.
+ */
+#ifndef LUNL_IO_NET_H
+#define LUNL_IO_NET_H
+
+#include "stream.h"
+
+/* Options that connections have in common, from the table at `arg`, or the defaults. */
+typedef struct lunl_net_opts {
+    size_t limit; /* of a line, bytes */
+    bool nodelay;
+} lunl_net_opts;
+
+void lunl_net_options(lua_State *L, int arg, bool given, lunl_net_opts *opts);
+/* The boolean field `name` of the options at `arg`, or `none`. */
+bool lunl_flag(lua_State *L, int arg, const char *name, bool none);
+
+
+/* Functions of the module, defined in tcp.c, server.c and dns.c. */
+extern const luaL_Reg lunl_tcp_functions[];
+extern const luaL_Reg lunl_server_functions[];
+extern const luaL_Reg lunl_dns_functions[];
+
+/* Registers the types Server and of its connections. */
+void lunl_open_server_type(lua_State *L);
+
+#endif

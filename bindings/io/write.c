@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * write.c - writing and half closing. What the socket takes at once is never copied; the rest
+ * goes into one block of C memory that libuv works off, whatever becomes of the task. Above the
+ * high-water mark the task waits, so a slow peer costs one write and the mark, no more.
+ */
+#include "stream.h"
+
+#include <string.h>
+
+enum {
+    BUFS = 16 /* strings that are handed to the system in one call */
+};
+
+typedef struct request {
+    uv_write_t uv;
+    lunl_conn *c; /* borrowed: libuv calls back before the connection goes */
+    size_t n;
+    char data[];
+} request;
+
+static int half_close(lunl_conn *c)
+{
+    return shutdown(lunl_conn_fd(c), SHUT_WR) == 0 ? 0 : uv_translate_sys_error(errno);
+}
+
+static void on_written(uv_write_t *uv, int status)
+{
+    request *r = lun_container(uv, request, uv);
+    lunl_conn *c = r->c;
+    lun_loop *loop = &c->h.loop->loop;
+    c->queued -= r->n;
+    loop->count.requests--;
+    lun_loop_free(loop, r, sizeof *r + r->n);
+    if (c->h.closing)
+        return;
+    if (status < 0 && !c->write_error)
+        c->write_error = status;
+    if (c->queued == 0 && c->shut_due && !c->write_error) {
+        c->shut_due = false;
+        c->write_error = half_close(c);
+    }
+    if (!c->box) {
+        if (c->queued == 0 || c->write_error)
+            lunl_handle_close(&c->h);
+    } else if (c->write_error || c->queued <= LUNL_LOW_WATER) {
+        lun_park_grant_all(&c->box->writers);
+    }
+}
+
+/* The next strings from argument *i, byte *off, up to `last`. How many; *total: their bytes. */
+static unsigned gather(lua_State *L, int i, int last, size_t off, uv_buf_t *bufs, size_t *total)
+{
+    unsigned n = 0;
+    *total = 0;
+    for (; i <= last && n < BUFS; i++, off = 0) {
+        size_t len;
+        const char *p = lua_tolstring(L, i, &len);
+        if (len == off)
+            continue;
+        bufs[n].base = (char *)p + off;
+        bufs[n++].len = len - off;
+        *total += len - off;
+    }
+    return n;
+}
+
+/* Goes `n` bytes on in the strings from argument *i, byte *off. */
+static void advance(lua_State *L, int *i, int last, size_t *off, size_t n)
+{
+    for (; *i <= last; ++*i, *off = 0) {
+        size_t len = lua_rawlen(L, *i) - *off;
+        if (n < len)
+            break;
+        n -= len;
+    }
+    *off += n;
+}
+
+/* Copies what is left and hands it to libuv. */
+static int enqueue(lua_State *L, lunl_conn *c, int i, int last, size_t off)
+{
+    lun_loop *loop = &c->h.loop->loop;
+    size_t n = 0;
+    for (int k = i; k <= last; k++)
+        n += lua_rawlen(L, k);
+    n -= off;
+    if (n == 0)
+        return 0;
+    request *r = lun_loop_alloc(loop, sizeof *r + n);
+    if (!r)
+        return UV_ENOMEM;
+    r->c = c;
+    r->n = n;
+    char *to = r->data;
+    for (; i <= last; i++, off = 0) {
+        size_t len;
+        const char *p = lua_tolstring(L, i, &len);
+        memcpy(to, p + off, len - off);
+        to += len - off;
+    }
+    uv_buf_t buf = {.base = r->data, .len = n};
+    int err = uv_write(&r->uv, &c->uv.stream, &buf, 1, on_written);
+    if (err != 0) {
+        lun_loop_free(loop, r, sizeof *r + n);
+        return err;
+    }
+    c->queued += n;
+    loop->count.requests++;
+    return 0;
+}
+
+/* Takes all strings from 2 to `last`, now or into the queue. */
+static int accept_all(lua_State *L, lunl_conn *c, int last)
+{
+    int i = 2;
+    size_t off = 0, total;
+    uv_buf_t bufs[BUFS];
+    while (c->queued == 0) {
+        unsigned n = gather(L, i, last, off, bufs, &total);
+        if (n == 0)
+            return 0;
+        int sent = uv_try_write(&c->uv.stream, bufs, n);
+        if (sent == UV_EAGAIN)
+            break;
+        if (sent < 0)
+            return sent;
+        advance(L, &i, last, &off, (size_t)sent);
+        if ((size_t)sent < total)
+            break;
+    }
+    return enqueue(L, c, i, last, off);
+}
+
+enum phase {
+    BEFORE, /* the queue is too long to take more */
+    AFTER,  /* everything is taken, the queue is too long to go on */
+};
+
+static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, enum phase at);
+
+static int on_writable(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    lunl_state *S = lunl_S(L);
+    lunl_stream *s = lua_touserdata(L, 1);
+    lun_future *on;
+    bool interrupted;
+    lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
+    s->writer = false;
+    if (interrupted)
+        lunl_throw_cancelled(L, S);
+    if (!s->c)
+        lunl_stream_fail(L, s, UV_ECANCELED, "write");
+    return write_on(L, S, t, s, (enum phase)ctx);
+}
+
+static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, enum phase at)
+{
+    lunl_conn *c = s->c;
+    if (c->write_error)
+        lunl_stream_fail(L, s, c->write_error, "write");
+    if (at == BEFORE && c->queued < LUNL_HIGH_WATER) {
+        int err = accept_all(L, c, lua_gettop(L));
+        if (err != 0) {
+            c->write_error = err;
+            lunl_stream_fail(L, s, err, "write");
+        }
+        lua_settop(L, 1);
+        at = AFTER;
+        if (c->queued <= LUNL_HIGH_WATER)
+            return 1;
+    }
+    if (at == AFTER && c->queued <= LUNL_LOW_WATER)
+        return 1;
+    s->writer = true;
+    lun_park_wait(&s->writers, t);
+    return lunl_suspend(L, S, at, on_writable);
+}
+
+/* --- stream:write(...) -> stream: sends strings and numbers, in order. Suspends while more than
+ * 64 KiB are waiting to be sent. Cancelled, it throws CancelledError, and what it has accepted
+ * still goes out: all arguments, unless the queue was full before. Throws OSError
+ * "write address: CODE", also for a failure of an earlier write's rest; RuntimeError if another
+ * task is writing or after shutdown(). */
+static int l_write(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_stream *s = lunl_open_stream(L, S, "write");
+    int last = lua_gettop(L);
+    for (int i = 2; i <= last; i++) {
+        int type = lua_type(L, i);
+        if (type != LUA_TSTRING && type != LUA_TNUMBER)
+            lunl_type_error(L, i, "string");
+        if (type == LUA_TNUMBER)
+            lua_tolstring(L, i, NULL);
+    }
+    lun_task *t = lunl_enter(L, S);
+    if (s->writer)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "write: another task is writing to this stream");
+    if (s->shut)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "write: the stream was shut down for writing");
+    if (!lunl_gives_way(S))
+        return write_on(L, S, t, s, BEFORE);
+    s->writer = true;
+    lun_task_yield(t);
+    return lunl_suspend(L, S, BEFORE, on_writable);
+}
+
+static int on_out(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    (void)ctx;
+    lunl_state *S = lunl_S(L);
+    lunl_stream *s = lua_touserdata(L, 1);
+    lun_future *on;
+    bool interrupted;
+    lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
+    s->writer = false;
+    if (interrupted)
+        lunl_throw_cancelled(L, S);
+    if (!s->c)
+        lunl_stream_fail(L, s, UV_ECANCELED, "shutdown");
+    if (s->c->write_error)
+        lunl_stream_fail(L, s, s->c->write_error, "shutdown");
+    if (!s->c->shut_due)
+        return 0;
+    s->writer = true;
+    lun_park_wait(&s->writers, t);
+    return lunl_suspend(L, S, 0, on_out);
+}
+
+/* --- stream:shutdown() half close: after all that was written the other end reads the end of
+ * the stream; reading goes on. Suspends until the queue is out; cancelled, it throws
+ * CancelledError and the half close still comes. Calling it twice is harmless. Throws OSError
+ * "shutdown address: CODE", RuntimeError if another task is writing. */
+static int l_shutdown(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    lunl_stream *s = lunl_open_stream(L, S, "shutdown");
+    lun_task *t = lunl_enter(L, S);
+    lunl_conn *c = s->c;
+    if (s->writer)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "shutdown: another task is writing to this stream");
+    lua_settop(L, 1);
+    if (c->write_error)
+        lunl_stream_fail(L, s, c->write_error, "shutdown");
+    if (c->queued == 0) {
+        int err = s->shut ? 0 : half_close(c);
+        s->shut = true;
+        if (err != 0)
+            lunl_stream_fail(L, s, err, "shutdown");
+        return 0;
+    }
+    s->shut = c->shut_due = true;
+    s->writer = true;
+    lun_park_wait(&s->writers, t);
+    return lunl_suspend(L, S, 0, on_out);
+}
+
+const luaL_Reg lunl_write_methods[] = {{"write", l_write}, {"shutdown", l_shutdown}, {NULL, NULL}};
