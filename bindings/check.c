@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { METHODS = 3 }; /* the upvalue of an __index function that is the table of methods */
+
 /* Pushes the key under which the table at `table` has the function at `fn`, or nothing. */
 static bool find_function(lua_State *L, int table, int fn)
 {

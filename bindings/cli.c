@@ -2,10 +2,10 @@
 /*
  * cli.c - the command `lunation`: a script is the main task of a run.
  *
- * The command is the first host: it knows the module's Lua interface and lunation_lua.h, nothing
- * else. Options, `arg`, LUA_INIT and the texts of errors are those of Lua's own command. All Lua
- * code that it runs (LUA_INIT, -e, -l, the script) runs in one main task, so all of it may await;
- * `main_k` goes from one chunk to the next.
+ * The command is the first host: it knows the module's Lua interface and lunation_lua.h,
+ * nothing else. Options, `arg`, LUA_INIT and the texts of errors are those of Lua's own
+ * command. All Lua code that it runs (LUA_INIT, -e, -l, the script) runs in one main task,
+ * so all of it may await; `main_k` goes from one chunk to the next.
  */
 #include "lunation_lua.h"
 
@@ -37,9 +37,13 @@ struct command {
     enum outcome outcome;
     int exit_code;
     bool exit_close;
+    lua_State *state; /* left open by an exit that does not close it */
 };
 
 static const char program[] = "lunation";
+
+/* Places in the registry: the module, the main task. */
+static const char async_key = 0, task_key = 0;
 
 static const char help[] =
     "usage: lunation [options] [script [args]]\n"
@@ -51,7 +55,8 @@ static const char help[] =
     "  -v, --version   show version information\n"
     "  -E              ignore environment variables\n"
     "  -W              turn warnings on\n"
-    "  --debug         slow callbacks, forgotten errors and interrupts say where they come from\n"
+    "  --debug         slow callbacks, forgotten errors and interrupts say where they come "
+    "from\n"
     "  --virtual-time  the clock jumps to the next deadline when nothing else can happen\n"
     "  --seed N        run ready tasks in an order drawn from the number N\n"
     "  --help          show this text\n"
@@ -68,7 +73,8 @@ static void say(const char *text, size_t len)
 
 static void print_version(void)
 {
-    printf("Lunation %s (%s, libuv %s)\n", LUNATION_VERSION, LUA_RELEASE, uv_version_string());
+    printf("Lunation %s (%s, libuv %s)\n", LUNATION_VERSION, LUA_RELEASE,
+           uv_version_string());
 }
 
 /* ---- options ---- */
@@ -189,25 +195,22 @@ static bool push_init(lua_State *L, struct command *c)
     }
     if (!init)
         return false;
-    chunk(L, c, init[0] == '@' ? luaL_loadfile(L, init + 1)
-                               : luaL_loadbuffer(L, init, strlen(init), name));
+    chunk(L, c,
+          init[0] == '@' ? luaL_loadfile(L, init + 1)
+                         : luaL_loadbuffer(L, init, strlen(init), name));
     return true;
 }
 
 /* Pushes `require` and the name that -l has asked for. */
-static void push_library(lua_State *L, struct command *c, const char *spec)
+static void push_library(lua_State *L, struct command *c, char *spec)
 {
-    const char *equals = strchr(spec, '=');
-    lua_getglobal(L, "require");
+    char *equals = strchr(spec, '=');
+    c->global = spec;
     if (equals) {
-        c->global = lua_pushlstring(L, spec, (size_t)(equals - spec));
-        lua_setfield(L, LUA_REGISTRYINDEX, c->global); /* keeps the text for as long as it takes */
-        c->global = lua_tostring(L, (lua_getfield(L, LUA_REGISTRYINDEX, c->global), -1));
-        lua_pop(L, 1);
+        *equals = '\0';
         spec = equals + 1;
-    } else {
-        c->global = spec;
     }
+    lua_getglobal(L, "require");
     lua_pushstring(L, spec);
 }
 
@@ -215,12 +218,9 @@ static void push_library(lua_State *L, struct command *c, const char *spec)
 static int push_option(lua_State *L, struct command *c)
 {
     while (c->option < c->script) {
-        const char *arg = c->argv[c->option++];
-        const char *value = arg[0] == '-' && arg[1] != '\0' ? arg + 2 : "";
-        bool valued = arg[0] == '-' && (arg[1] == 'e' || arg[1] == 'l');
-        if (arg[0] != '-' || (arg[1] == '-' && arg[2] == '\0'))
-            continue;
-        if (valued && *value == '\0')
+        char *arg = c->argv[c->option++], *value = arg + 2;
+        bool valued = arg[1] == 'e' || arg[1] == 'l';
+        if (strcmp(arg, "--seed") == 0 || (valued && *value == '\0'))
             value = c->argv[c->option++];
         if (arg[1] == 'W')
             lua_warning(L, "@on", 0);
@@ -234,7 +234,8 @@ static int push_option(lua_State *L, struct command *c)
     return -1;
 }
 
-/* Pushes the script and its arguments, which it may have changed in `arg`; how many, or -1. */
+/* Pushes the script and its arguments, which it may have changed in `arg`; how many, or -1.
+ */
 static int push_script(lua_State *L, struct command *c)
 {
     const char *name = NULL;
@@ -300,34 +301,30 @@ static int main_k(lua_State *L, int status, lua_KContext ctx)
 /* The function of the main task; it notes the task, whose traceback may be asked for. */
 static int main_task(lua_State *L)
 {
-    lua_getfield(L, LUA_REGISTRYINDEX, program);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &async_key);
     lua_getfield(L, -1, "current_task");
     lua_call(L, 0, 1);
-    lua_setfield(L, -2, "main task");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &task_key);
     return main_k(L, LUA_OK, 0);
 }
 
 /* ---- reports ---- */
 
 /* Pushes the text of the error at `idx`, as Lua's own command shows it. */
-static const char *push_text(lua_State *L, int idx, size_t *len)
+static void push_text(lua_State *L, int idx)
 {
-    if (lua_type(L, idx) == LUA_TSTRING || lua_type(L, idx) == LUA_TNUMBER) {
+    if (lua_isstring(L, idx)) {
         lua_pushvalue(L, idx);
-    } else if (luaL_callmeta(L, idx, "__tostring")) {
-        if (lua_type(L, -1) != LUA_TSTRING)
-            lua_pushliteral(L, "(error object whose __tostring returns no string)");
-    } else {
+        lua_tostring(L, -1);
+    } else if (!luaL_callmeta(L, idx, "__tostring") || lua_type(L, -1) != LUA_TSTRING) {
         lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, idx));
     }
-    return lua_tolstring(L, -1, len);
 }
 
-/* Pushes the traceback of the error at `idx`, or nothing and false. */
+/* Pushes the traceback of the error at `idx`; false if there is none. */
 static bool push_trace(lua_State *L, int idx)
 {
-    lua_getfield(L, LUA_REGISTRYINDEX, program);
-    lua_getfield(L, -1, "main task");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &task_key);
     if (!lua_isnil(L, -1)) {
         lua_getfield(L, -1, "traceback");
         lua_insert(L, -2);
@@ -335,7 +332,7 @@ static bool push_trace(lua_State *L, int idx)
         if (lua_type(L, -1) == LUA_TSTRING)
             return true;
     }
-    lua_pop(L, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &async_key);
     lua_getfield(L, -1, "traceback");
     lua_pushvalue(L, idx);
     lua_call(L, 1, 1);
@@ -344,33 +341,37 @@ static bool push_trace(lua_State *L, int idx)
 
 static bool is_interrupt(lua_State *L, int idx)
 {
-    lua_getfield(L, LUA_REGISTRYINDEX, program);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &async_key) == LUA_TNIL)
+        return false;
     lua_getfield(L, -1, "isinstance");
     lua_pushvalue(L, idx);
     lua_getfield(L, -3, "KeyboardInterrupt");
     lua_call(L, 2, 1);
-    bool is = lua_toboolean(L, -1);
-    lua_pop(L, 2);
-    return is;
+    return lua_toboolean(L, -1);
 }
 
 /* (error, command): says on stderr what has ended the run. */
 static int report(lua_State *L)
 {
-    struct command *c = lua_touserdata(L, 2);
-    bool interrupted = is_interrupt(L, 1);
-    luaL_Buffer b;
-    size_t len;
+    enum { ERROR = 1, COMMAND, TEXT };
+    struct command *c = lua_touserdata(L, COMMAND);
+    bool interrupted = is_interrupt(L, ERROR);
     c->outcome = interrupted ? INTERRUPTED : FAILED;
-    const char *text = interrupted ? "interrupted" : push_text(L, 1, &len);
+    lua_settop(L, COMMAND);
     if (interrupted)
-        len = strlen(text);
-    luaL_buffinit(L, &b);
-    luaL_addlstring(&b, text, len);
-    luaL_pushresult(&b);
-    if (!c->load_failed && (!interrupted || c->debug) && push_trace(L, 1))
-        lua_pushfstring(L, "%s\n%s", lua_tostring(L, 3 + !interrupted), lua_tostring(L, -1));
-    text = lua_tolstring(L, -1, &len);
+        lua_pushliteral(L, "interrupted");
+    else
+        push_text(L, ERROR);
+    lua_insert(L, TEXT);
+    lua_settop(L, TEXT);
+    if (!c->load_failed && (!interrupted || c->debug) && push_trace(L, ERROR)) {
+        lua_pushvalue(L, TEXT);
+        lua_pushliteral(L, "\n");
+        lua_rotate(L, -3, -1);
+        lua_concat(L, 3);
+    }
+    size_t len;
+    const char *text = lua_tolstring(L, lua_isstring(L, -1) ? -1 : TEXT, &len);
     say(text, len);
     return 0;
 }
@@ -420,7 +421,7 @@ static void install(lua_State *L, int async)
     lua_settop(L, async);
 }
 
-static void open(lua_State *L, struct command *c)
+static void open_all(lua_State *L, struct command *c)
 {
     luaL_checkversion(L);
     if (c->no_env) {
@@ -430,23 +431,14 @@ static void open(lua_State *L, struct command *c)
     luaL_openlibs(L);
     make_arg(L, c);
     luaL_requiref(L, program, luaopen_lunation, 0);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &async_key);
     install(L, lua_gettop(L));
 }
 
-/* (command): opens everything, runs the main task, closes the loop; reports what went wrong. */
-static int run(lua_State *L)
+static void push_runner(lua_State *L, const struct command *c, int async)
 {
-    struct command *c = lua_touserdata(L, 1);
-    enum { ASYNC = 2, RUNNER };
-    open(L, c);
-    lua_createtable(L, 0, 1); /* what the reports need */
-    lua_pushvalue(L, ASYNC);
-    lua_setfield(L, -2, "__index");
-    lua_newtable(L);
-    lua_insert(L, -2);
-    lua_setmetatable(L, -2);
-    lua_setfield(L, LUA_REGISTRYINDEX, program);
-    lua_getfield(L, ASYNC, "Runner");
+    lua_getfield(L, async, "Runner");
     lua_createtable(L, 0, 3);
     lua_pushboolean(L, c->debug);
     lua_setfield(L, -2, "debug");
@@ -457,6 +449,16 @@ static int run(lua_State *L)
         lua_setfield(L, -2, "seed");
     }
     lua_call(L, 1, 1);
+}
+
+/* (command): opens everything, runs the main task, closes the loop; reports what went
+ * wrong. */
+static int run(lua_State *L)
+{
+    struct command *c = lua_touserdata(L, 1);
+    enum { ASYNC = 2, RUNNER };
+    open_all(L, c);
+    push_runner(L, c, ASYNC);
     lua_getfield(L, RUNNER, "run");
     lua_pushvalue(L, RUNNER);
     lua_pushcfunction(L, main_task);
@@ -501,6 +503,7 @@ static int execute(struct command *c)
     lua_pushlightuserdata(L, c);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK)
         report_protected(L, c);
+    c->state = L;
     if (c->outcome != EXITING || c->exit_close)
         lua_close(L);
     if (c->outcome == INTERRUPTED)
@@ -510,9 +513,16 @@ static int execute(struct command *c)
     return c->outcome == DONE ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+static void pass_over(int number)
+{
+    (void)number;
+}
+
 int main(int argc, char **argv)
 {
-    struct command c = {.argc = argc, .argv = argv, .option = 1};
+    static struct command c = {.option = 1};
+    c.argc = argc;
+    c.argv = argv;
     const char *bad = scan(&c);
     if (bad)
         return complain(bad);
@@ -529,11 +539,15 @@ int main(int argc, char **argv)
     bool nothing = c.script >= argc && !c.executes && !c.version;
     if (nothing && isatty(STDIN_FILENO)) {
         print_version();
-        puts("There is no interactive mode yet. lunation [options] [script [args]]; --help says more.");
+        puts("There is no interactive mode yet. lunation [options] [script [args]]; --help "
+             "says more.");
         return EXIT_SUCCESS;
     }
-    /* A write to a closed pipe or socket is an error for the script, not the end of it. */
-    signal(SIGPIPE, SIG_IGN);
+    /*
+     * A write to a closed pipe or socket is an error for the script, not the end of it. Not
+     * SIG_IGN, which the children of os.execute and io.popen would inherit.
+     */
+    signal(SIGPIPE, pass_over);
     setenv("UV_THREADPOOL_SIZE", "16", 0);
     return execute(&c);
 }

@@ -397,7 +397,6 @@ static bool matches(lua_State *L, int idx, int classes)
  * the second argument is no class. Does not suspend. */
 static int l_isinstance(lua_State *L)
 {
-    lua_settop(L, 2);
     check_classes(L, 2);
     lua_pushboolean(L, matches(L, 1, 2));
     return 1;
@@ -477,10 +476,10 @@ static void split(lua_State *L, int group, int classes, const struct nest *outer
 
 static void check_group(lua_State *L)
 {
-    lua_settop(L, 2);
     if (!lunl_error_is(L, 1, LUNL_EXCEPTION_GROUP))
         lunl_type_error(L, 1, "ExceptionGroup");
     check_classes(L, 2);
+    lua_settop(L, 2);
 }
 
 /* --- group:split(class) -> match, rest

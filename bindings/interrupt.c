@@ -2,18 +2,18 @@
 /*
  * interrupt.c - how a run is left before its time: SIGINT, and os.exit in a script.
  *
- * SIGINT is taken only if its disposition is the default and the run is on the process's main
- * thread, and given back unless somebody else has taken it meanwhile. The handler counts, wakes
- * the loop and, at the second press, arms a hook that throws in whatever Lua code runs. What a
- * press means is decided when the loop gets control:
+ * SIGINT is taken only if its disposition is the default and the run is on the process's
+ * main thread, and given back unless somebody else has taken it meanwhile. The handler
+ * counts, wakes the loop and, at the second press, arms a hook that throws in whatever Lua
+ * code runs. What a press means is decided when the loop gets control:
  *
  *   first    the main task is cancelled; in a teardown: waiting for tasks ends
  *   second   KeyboardInterrupt leaves the run call, unless the hook has thrown it already
  *   third    the default disposition, raised again
  *
- * Laws: one loop of the process at a time is under interruption. The handler touches C facts
- * alone; lua_sethook counts as one (Lua says so). Whoever has our hook takes it off when it fires,
- * and puts back the one it took the place of.
+ * Laws: one loop of the process at a time is under interruption. The handler touches C
+ * facts alone; lua_sethook counts as one (Lua says so). Whoever has our hook takes it off
+ * when it fires, and puts back the one it took the place of.
  */
 #include "lunation_lua.h"
 #include "state.h"
@@ -27,9 +27,9 @@
 enum { FIRST = 1, SECOND, THIRD };
 
 static struct {
-    lunl_loop *volatile loop;     /* under interruption, borrowed; NULL: none */
-    volatile sig_atomic_t armed;  /* our hook is set and has not thrown yet */
-    lua_Hook hook;                /* what it took the place of, with mask and count */
+    lunl_loop *volatile loop;    /* under interruption, borrowed; NULL: none */
+    volatile sig_atomic_t armed; /* our hook is set and has not thrown yet */
+    lua_Hook hook;               /* what it took the place of, with mask and count */
     int mask, count;
     int seen; /* presses that have been dealt with */
 } sigint;
@@ -42,8 +42,8 @@ static bool on_main_thread(void)
 /* ---- the second press: throwing in running code ---- */
 
 /*
- * Also on threads that inherited it while it was armed elsewhere, and where it is left over. It is
- * never taken off from outside: the thread may be gone.
+ * Also on threads that inherited it while it was armed elsewhere, and where it is left
+ * over. It is never taken off from outside: the thread may be gone.
  */
 static void on_hook(lua_State *L, lua_Debug *ar)
 {
@@ -93,7 +93,8 @@ static void on_sigint(int number)
         } else if (pressed == SECOND) {
             arm(loop->S);
         } else {
-            /* A call that blocks goes on after the first press; the second makes it return. */
+            /* A call that blocks goes on after the first press; the second makes it return.
+             */
             set_disposition(on_sigint, 0);
         }
         if (!loop->loop.closed)
@@ -183,10 +184,10 @@ static int never(lua_State *L, lunl_state *S)
     return lunl_await(L, S, lua_gettop(L), f);
 }
 
-/* --- os.exit(code?, close?): as Lua's own; inside a loop all tasks are unwound and the loop is
- * closed first. The caller does not go on; in the teardown it gets a CancelledError, as all do.
- * Where it cannot be suspended (a message handler, a comparison of table.sort) the process ends
- * at once. */
+/* --- os.exit(code?, close?): as Lua's own; inside a loop all tasks are unwound and the
+ * loop is closed first. The caller does not go on; in the teardown it gets a
+ * CancelledError, as all do. Where it cannot be suspended (a message handler, a comparison
+ * of table.sort) the process ends at once. */
 static int l_exit(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * lunation_lua.h - the front door for hosts that bring a Lua state; the command is the first.
+ * lunation_lua.h - the front door for hosts that bring a Lua state; the command is the
+ * first.
  *
  * A host opens the module, makes a Runner through it and runs a function; all that it needs
  * beyond the module's own Lua interface is here.
@@ -20,15 +21,16 @@ extern "C" {
 int luaopen_lunation(lua_State *L);
 
 /*
- * Pushes a replacement for os.exit, for a Lua state in which the module was opened. Outside of a
- * loop it is the stock function. Inside it ends the run: the calling task does not go on, and
- * when the host has closed the loop, which unwinds all tasks, lunl_exiting says what is due.
+ * Pushes a replacement for os.exit, for a Lua state in which the module was opened. Outside
+ * of a loop it is the stock function. Inside it ends the run: the calling task does not go
+ * on, and when the host has closed the loop, which unwinds all tasks, lunl_exiting says
+ * what is due.
  */
 void lunl_push_exit(lua_State *L);
 
 /*
- * True if a script called that function inside a loop: the host ends the process with `*code`,
- * and closes the Lua state before if `*close`.
+ * True if a script called that function inside a loop: the host ends the process with
+ * `*code`, and closes the Lua state before if `*close`.
  */
 bool lunl_exiting(lua_State *L, int *code, bool *close);
 

@@ -69,7 +69,9 @@ bool lun_join_met(const lun_join *j)
 {
     if (j->left == 0)
         return true;
-    return !j->asked && (j->stopped || j->ended >= j->need);
+    if (j->asked && !(j->rule & LUN_STOP_ASKED))
+        return false;
+    return j->stopped || j->ended >= j->need;
 }
 
 void lun_join_count(lun_join *j, lun_future *child)

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * coroutine.c - async.coroutine: Lua's coroutine table, in whose coroutines an await suspends the
- * task around them.
+ * coroutine.c - async.coroutine: Lua's coroutine table, in whose coroutines an await
+ * suspends the task around them.
  *
- * An await inside such a coroutine yields, as everywhere, to whoever resumed it. That is `run`
- * below: it sees that the task no longer runs, so the yield was no value for the generator's
- * caller, and yields outward itself, level by level up to the task's step. When the task goes on,
- * each level resumes the one inside. A user's own yields pass values as ever.
+ * An await inside such a coroutine yields, as everywhere, to whoever resumed it. That is
+ * `run` below: it sees that the task no longer runs, so the yield was no value for the
+ * generator's caller, and yields outward itself, level by level up to the task's step. When
+ * the task goes on, each level resumes the one inside. A user's own yields pass values as
+ * ever.
  *
- * Laws: S->running is the innermost coroutine, as long as every level up to the task is one of
- * these; below a coroutine that the stock table resumed it stays behind, so that an await there is
- * refused. Who is suspended in an await belongs to its task: it counts as "normal", as a coroutine
- * does that has resumed another one, and nobody else can resume or close it. That is read off its
- * stack: it lies in a C function of ours that is not this file's `yield`.
+ * Laws: S->running is the innermost coroutine, as long as every level up to the task is one
+ * of these; below a coroutine that the stock table resumed it stays behind, so that an
+ * await there is refused. Who is suspended in an await belongs to its task: it counts as
+ * "normal", as a coroutine does that has resumed another one, and nobody else can resume or
+ * close it. That is read off its stack: it lies in a C function of ours that is not this
+ * file's `yield`.
  */
 #include "../state.h"
 
@@ -44,16 +46,19 @@ static bool in_await(lunl_state *S, lua_State *co)
     lua_getinfo(co, "f", &ar);
     bool ours;
     if (lua_tocfunction(co, -1) == l_yield) {
-        /* All that a generator yields goes to its resumer; a task keeps something in its place. */
+        /* All that a generator yields goes to its resumer; a task keeps something in its
+         * place. */
         ours = top > 0;
     } else {
-        ours = lua_iscfunction(co, -1) && lua_getupvalue(co, -1, 1) && lua_touserdata(co, -1) == S;
+        ours = lua_iscfunction(co, -1) && lua_getupvalue(co, -1, 1) &&
+               lua_touserdata(co, -1) == S;
     }
     lua_settop(co, top);
     return ours;
 }
 
-/* Resumes `co`, which has its arguments. How many results are on L now, FAILED or AWAITS. */
+/* Resumes `co`, which has its arguments. How many results are on L now, FAILED or AWAITS.
+ */
 static int run(lua_State *L, lunl_state *S, lua_State *co, int nargs)
 {
     int status, n;
@@ -107,10 +112,12 @@ static int resume(lua_State *L, lunl_state *S, lua_State *co, int nargs)
 static int run_on(lua_State *L, lunl_state *S, lua_State *co)
 {
     if (!S->task || L != S->running)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "a task's coroutine was resumed by somebody else");
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "a task's coroutine was resumed by somebody else");
     if (in_await(S, co))
         return run(L, S, co, 0);
-    /* The stock table has closed or resumed it meanwhile: the await ends here, without it. */
+    /* The stock table has closed or resumed it meanwhile: the await ends here, without it.
+     */
     lun_future *on;
     lunl_resumed(L, S, &on);
     lua_pushliteral(L, "cannot resume dead coroutine");
@@ -137,8 +144,9 @@ static int resume_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* --- async.coroutine.resume(co, ...) -> true, values | false, error
- * Starts or continues a coroutine, as Lua's own. An await inside it suspends the calling task.
- * A coroutine that is suspended in an await is not suspended for its resumers: false. */
+ * Starts or continues a coroutine, as Lua's own. An await inside it suspends the calling
+ * task. A coroutine that is suspended in an await is not suspended for its resumers: false.
+ */
 static int l_resume(lua_State *L)
 {
     lua_State *co = check_coroutine(L);
@@ -169,7 +177,8 @@ static int l_create(lua_State *L)
 static int close_thread(lua_State *L, lunl_state *S, lua_State *co)
 {
     if (S->closing >= MOST_CLOSES)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "too many nested calls of 'close' (C stack overflow)");
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "too many nested calls of 'close' (C stack overflow)");
     bool inside = S->task && L == S->running, outer = S->outer_yieldable;
     if (inside) {
         S->outer_yieldable = false;
@@ -185,7 +194,8 @@ static int close_thread(lua_State *L, lunl_state *S, lua_State *co)
     return status;
 }
 
-/* Throws the error on top, as Lua's own wrap does: the body's closers first, a place for texts. */
+/* Throws the error on top, as Lua's own wrap does: the body's closers first, a place for
+ * texts. */
 static int propagate(lua_State *L, lunl_state *S, lua_State *co)
 {
     int status = lua_status(co);
@@ -230,8 +240,8 @@ static int call_wrapped(lua_State *L)
 
 /* --- async.coroutine.wrap(fn) -> function
  * A function that resumes a new coroutine with the body `fn` and returns what it yields. It
- * throws the body's error, and suspends the calling task while the body awaits. Throws TypeError
- * if `fn` is no function. */
+ * throws the body's error, and suspends the calling task while the body awaits. Throws
+ * TypeError if `fn` is no function. */
 static int l_wrap(lua_State *L)
 {
     push_new(L);
@@ -252,9 +262,10 @@ static int yielded_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* --- async.coroutine.yield(...) -> values
- * Suspends the coroutine and hands the values to its resumer; returns what the next resume brings.
- * In a task's own coroutine there is no resumer: yield() gives way like sleep(0), yield(future)
- * awaits it, and both are safe to cancel; anything else throws RuntimeError. */
+ * Suspends the coroutine and hands the values to its resumer; returns what the next resume
+ * brings. In a task's own coroutine there is no resumer: yield() gives way like sleep(0),
+ * yield(future) awaits it, and both are safe to cancel; anything else throws RuntimeError.
+ */
 static int l_yield(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -292,7 +303,8 @@ static const char *status_of(lua_State *L, lunl_state *S, lua_State *co)
 }
 
 /* --- async.coroutine.status(co) -> string
- * "running", "suspended", "normal" or "dead". One that is suspended in an await is "normal". */
+ * "running", "suspended", "normal" or "dead". One that is suspended in an await is
+ * "normal". */
 static int l_status(lua_State *L)
 {
     lua_State *co = check_coroutine(L);
@@ -345,9 +357,10 @@ static int l_close(lua_State *L)
 void lunl_open_coroutine(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"create", l_create},   {"wrap", l_wrap},       {"resume", l_resume},
-        {"yield", l_yield},     {"status", l_status},   {"running", l_running},
-        {"close", l_close},     {"isyieldable", l_isyieldable},
+        {"create", l_create}, {"wrap", l_wrap},
+        {"resume", l_resume}, {"yield", l_yield},
+        {"status", l_status}, {"running", l_running},
+        {"close", l_close},   {"isyieldable", l_isyieldable},
         {NULL, NULL},
     };
     lua_createtable(L, 0, 8);

@@ -68,8 +68,17 @@ static void take_trace(lua_State *L)
 
 /* ---- delivering ---- */
 
-/* The handler threw the error on top when it got the context at `ctx`: the default one
- * tells. */
+/* A report shows what was thrown; nil, which would look like nothing, as the tasks do. */
+static void set_exception(lua_State *L, int ctx, int error)
+{
+    if (lua_isnil(L, error))
+        lunl_error_new(L, LUNL_ERROR, "nil");
+    else
+        lua_pushvalue(L, error);
+    lua_setfield(L, ctx, "exception");
+}
+
+/* Prints that the handler threw the error on top when it got the context at `ctx`. */
 static void report_handler(lua_State *L, int ctx)
 {
     int error = lua_gettop(L);
@@ -78,8 +87,7 @@ static void report_handler(lua_State *L, int ctx)
     lua_setfield(L, -2, "message");
     lua_pushliteral(L, "handler");
     lua_setfield(L, -2, "kind");
-    lua_pushvalue(L, error);
-    lua_setfield(L, -2, "exception");
+    set_exception(L, error + 1, error);
     take_trace(L);
     lua_setfield(L, -2, "traceback");
     lua_pushvalue(L, ctx);
@@ -88,21 +96,22 @@ static void report_handler(lua_State *L, int ctx)
 }
 
 /*
- * Calls the handler of the loop with the context at `ctx`. True if that threw
- * KeyboardInterrupt, which is then on top.
+ * Calls the handler of the loop object at `self` with the context at `ctx`. True if that
+ * threw KeyboardInterrupt, which is then on top.
  */
-static bool call_handler(lua_State *L, lunl_loop *loop, int ctx)
+static bool call_handler(lua_State *L, int self, int ctx)
 {
+    lunl_loop *loop = lua_touserdata(L, self);
     int top = lua_gettop(L);
     luaL_checkstack(L, 12, NULL);
-    lunl_push_loop(L, loop);
+    lua_pushvalue(L, self);
     if (lua_getiuservalue(L, -1, 1) == LUA_TNIL) {
         lunl_print_context(L, ctx);
         lua_settop(L, top);
         return false;
     }
-    lua_rawgetp(L, LUA_REGISTRYINDEX,
-                &trace_key); /* of a callback that is just unwinding */
+    /* There may be the trace of a callback that is just unwinding: it is put back. */
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &trace_key);
     lua_pushcfunction(L, record_trace);
     lua_pushvalue(L, top + 2);
     lua_pushvalue(L, top + 1);
@@ -130,19 +139,24 @@ static void push_context(lua_State *L, const lun_fault *f)
     lua_setfield(L, -2, "kind");
 }
 
-/* Protected: loop, context table or fault -> the KeyboardInterrupt that the handler threw,
- * or nil */
+/*
+ * Protected: loop object or its address, context table or the address of a fault -> the
+ * KeyboardInterrupt that the handler threw, or nil
+ */
 static int deliver(lua_State *L)
 {
-    lunl_loop *loop = lua_touserdata(L, 1);
+    if (lua_islightuserdata(L, 1)) {
+        lunl_push_loop(L, lua_touserdata(L, 1));
+        lua_replace(L, 1);
+    }
     if (!lua_istable(L, 2)) {
         push_context(L, lua_touserdata(L, 2));
         lua_replace(L, 2);
     }
-    return call_handler(L, loop, 2) ? 1 : 0;
+    return call_handler(L, 1, 2) ? 1 : 0;
 }
 
-/* Protected: writes what fits on one line of the report at 1, or else of a callback's error
+/* Protected: writes one line about the report at 1 or, if that is nil, a callback's error
  * at 2. */
 static int write_line(lua_State *L)
 {
@@ -171,14 +185,18 @@ static int write_line(lua_State *L)
 }
 
 /*
- * Delivers what is on top, a context table or the light userdata of a fault, popping it.
- * Raises nothing. True if the handler threw KeyboardInterrupt, which is then on top.
+ * Delivers what is on top, a context table or the address of a fault, popping it; the loop
+ * object is at `self`, or 0. Raises nothing. True if the handler threw KeyboardInterrupt,
+ * which is then on top.
  */
-static bool deliver_protected(lua_State *L, lunl_loop *loop)
+static bool deliver_protected(lua_State *L, lunl_loop *loop, int self)
 {
     int what = lua_gettop(L);
     lua_pushcfunction(L, deliver);
-    lua_pushlightuserdata(L, loop);
+    if (self)
+        lua_pushvalue(L, self);
+    else
+        lua_pushlightuserdata(L, loop);
     lua_pushvalue(L, what);
     if (lua_pcall(L, 2, 1, 0) == LUA_OK) {
         if (lua_isnil(L, -1)) {
@@ -188,8 +206,7 @@ static bool deliver_protected(lua_State *L, lunl_loop *loop)
         lua_replace(L, what);
         return true;
     }
-    /* No memory: what it takes to write a line is there, the names of the fields are in
-     * use. */
+    /* No memory: for a line there is enough, since the names of the fields are in use. */
     loop->in_handler = false;
     lua_pushcfunction(L, write_line);
     lua_pushvalue(L, what);
@@ -233,7 +250,7 @@ static bool handle(lun_handler *h, lun_loop *core, lun_fault *f)
     } else {
         lua_pushlightuserdata(L, f);
     }
-    if (deliver_protected(L, loop)) {
+    if (deliver_protected(L, loop, 0)) {
         lua_pushcfunction(L, keep_interrupt);
         lua_pushlightuserdata(L, loop);
         lua_pushvalue(L, -3);
@@ -279,16 +296,9 @@ void lunl_report(lua_State *L, lunl_loop *loop, const char *kind)
 
 enum { CALLBACK_FN = 1, CALLBACK_ERROR, CALLBACK_CONTEXT, CALLBACK_LOOP, CALLBACK_KIND };
 
-/* Protected: reports that a callback threw; the arguments are those of the enumeration. */
-static int report_callback(lua_State *L)
+/* Pushes the report that a callback threw; the arguments are those of the enumeration. */
+static void push_callback_report(lua_State *L)
 {
-    lunl_loop *loop = lua_touserdata(L, CALLBACK_LOOP);
-    const char *kind = lua_touserdata(L, CALLBACK_KIND);
-    if (lunl_error_is(L, CALLBACK_ERROR, LUNL_KEYBOARD_INTERRUPT)) {
-        take_trace(L);
-        lunl_note_interrupt(L, loop->S, &loop->loop, CALLBACK_ERROR);
-        return 0;
-    }
     lua_createtable(L, 0, 8);
     int ctx = lua_gettop(L);
     if (lua_istable(L, CALLBACK_CONTEXT)) {
@@ -297,22 +307,40 @@ static int report_callback(lua_State *L)
             lua_pushvalue(L, -2);
             lua_rawset(L, ctx);
         }
-    } else if (lua_isuserdata(L, CALLBACK_CONTEXT)) {
-        lunl_handle_context(L, CALLBACK_CONTEXT, ctx);
     }
     lunl_push_where(L, CALLBACK_FN);
     lua_pushfstring(L, "Exception in callback <%s>", lua_tostring(L, -1));
     lua_setfield(L, ctx, "message");
-    lua_pushvalue(L, CALLBACK_ERROR);
-    if (lua_isnil(L, -1)) {
-        lua_pop(L, 1);
-        lunl_error_new(L, LUNL_ERROR, "nil");
-    }
-    lua_setfield(L, ctx, "exception");
+    lua_pushstring(L, lua_touserdata(L, CALLBACK_KIND));
+    lua_setfield(L, ctx, "kind");
+    set_exception(L, ctx, CALLBACK_ERROR);
     take_trace(L);
     lua_setfield(L, ctx, "traceback");
     lua_settop(L, ctx);
-    lunl_report(L, loop, kind);
+}
+
+/*
+ * Protected: a callback threw. The handler hears of it at once, before the next callback
+ * runs: this is the base level, where neither a collector nor a settle nor a handler is at
+ * work.
+ */
+static int report_callback(lua_State *L)
+{
+    lunl_loop *loop = lua_touserdata(L, CALLBACK_LOOP);
+    if (lunl_error_is(L, CALLBACK_ERROR, LUNL_KEYBOARD_INTERRUPT)) {
+        take_trace(L);
+        lunl_note_interrupt(L, loop->S, &loop->loop, CALLBACK_ERROR);
+        return 0;
+    }
+    push_callback_report(L);
+    int ctx = lua_gettop(L);
+    if (loop->in_handler) {
+        lunl_report(L, loop, NULL);
+        return 0;
+    }
+    lunl_push_loop(L, loop);
+    if (call_handler(L, ctx + 1, ctx))
+        lunl_note_interrupt(L, loop->S, &loop->loop, lua_gettop(L));
     return 0;
 }
 
@@ -393,7 +421,7 @@ static int l_call_exception_handler(lua_State *L)
 {
     lunl_loop *loop = check_report(L);
     if (!loop->in_handler) {
-        if (deliver_protected(L, loop))
+        if (deliver_protected(L, loop, 1))
             return lua_error(L);
     } else if (loop->closed) {
         lunl_print_context(L, 2);

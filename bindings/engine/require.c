@@ -2,17 +2,19 @@
 /*
  * require.c - a `require` in which the top level of a module may await.
  *
- * Searchers, results and error texts are Lua's own. What is new follows from awaiting: a module
- * can be half loaded while other tasks run. Who requires it then joins that load: waits until it
- * has ended, and gets its results or its error. A load whose task was cancelled or closed is begun
- * again by the first who joined it.
+ * Searchers, results and error texts are Lua's own. What is new follows from awaiting: a
+ * module can be half loaded while other tasks run. Who requires it then joins that load:
+ * waits until it has ended, and gets its results or its error. A load whose task was
+ * cancelled or closed is begun again by the first who joined it.
  *
- * A load in progress is a future in the table of loads, by name: it keeps the results for those
- * who join, and the trace of a failure. They wait for the join inside it, which has no arms: it
- * ends with the load, and to the search for cycles it says that it waits for the task that loads.
+ * A load in progress is a future in the table of loads, by name: it keeps the results for
+ * those who join, and the trace of a failure. They wait for the join inside it, which has
+ * no arms: it ends with the load, and to the search for cycles it says that it waits for
+ * the task that loads.
  *
- * Law: a load that ends leaves the table first and wakes who joined, and only then stores what
- * came of it, which may fail for lack of memory: who finds nothing stored begins again.
+ * Law: a load that ends leaves the table first and wakes who joined, and only then stores
+ * what came of it, which may fail for lack of memory: who finds nothing stored begins
+ * again.
  */
 #include "../state.h"
 
@@ -23,7 +25,9 @@ struct load {
     lun_join over;  /* what those wait for who join */
 };
 
-enum { PACKAGE = 1 }; /* key of the package table in the table of loads; names are strings */
+enum {
+    PACKAGE = 1
+}; /* key of the package table in the table of loads; names are strings */
 
 static const char loads_key = 0;
 
@@ -87,8 +91,8 @@ static int join(lua_State *L, lunl_state *S, struct load *load)
 }
 
 /*
- * Puts the loader of the module at 1 and its data on the stack, or throws what Lua's own throws:
- * a text, since programs look into it.
+ * Puts the loader of the module at 1 and its data on the stack, or throws what Lua's own
+ * throws: a text, since programs look into it.
  */
 static void find_loader(lua_State *L)
 {
@@ -102,7 +106,8 @@ static void find_loader(lua_State *L)
     lua_pushliteral(L, "");
     for (int i = 1;; i++) {
         if (lua_rawgeti(L, SEARCHERS, i) == LUA_TNIL)
-            luaL_error(L, "module '%s' not found:%s", lua_tostring(L, 1), lua_tostring(L, TEXT));
+            luaL_error(L, "module '%s' not found:%s", lua_tostring(L, 1),
+                       lua_tostring(L, TEXT));
         lua_pushvalue(L, 1);
         lua_call(L, 1, 2);
         if (lua_isfunction(L, -2))
@@ -141,7 +146,8 @@ static void store_module(lua_State *L)
     lua_replace(L, -2);
 }
 
-/* Runs where a module's top level throws: the load remembers the trace, for all who get it. */
+/* Runs where a module's top level throws: the load remembers the trace, for all who get it.
+ */
 static int load_msgh(lua_State *L)
 {
     struct load *load = lua_touserdata(L, lua_upvalueindex(3));
@@ -255,21 +261,23 @@ static int require(lua_State *L, lunl_state *S)
     }
     /* A module may say early what it will be, and so allow a cycle. */
     bool own = S->task && load->by == &S->task->t;
-    if (there && (own || !can_suspend(L, S) || lun_task_would_cycle(&S->task->t, &load->by->done)))
+    if (there &&
+        (own || !can_suspend(L, S) || lun_task_would_cycle(&S->task->t, &load->by->done)))
         return 1;
     if (own)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "module '%s' requires itself: it is still being loaded",
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "module '%s' requires itself: it is still being loaded",
                    lua_tostring(L, 1));
     lua_settop(L, 2);
     return join(L, S, load);
 }
 
 /* --- async.require(name) -> module, data
- * Loads the module as Lua's `require` does, with the same searchers and errors; its top level may
- * await, which suspends the calling task. Joins a load of the same module that another task has
- * begun. Throws RuntimeError for a module that requires itself, directly or by others, unless it
- * has set package.loaded before. Safe to cancel: the module is then not loaded, and who joined
- * the load begins again. */
+ * Loads the module as Lua's `require` does, with the same searchers and errors; its top
+ * level may await, which suspends the calling task. Joins a load of the same module that
+ * another task has begun. Throws RuntimeError for a module that requires itself, directly
+ * or by others, unless it has set package.loaded before. Safe to cancel: the module is then
+ * not loaded, and who joined the load begins again. */
 static int l_require(lua_State *L)
 {
     size_t len;

@@ -181,8 +181,7 @@ bool lunl_flag(lua_State *L, int arg, const char *name, bool none)
     return on;
 }
 
-/* An integer option in [least, most], or `none`. */
-static lua_Integer integer_option(lua_State *L, int arg, const char *name, lua_Integer least,
+lua_Integer lunl_integer_option(lua_State *L, int arg, const char *name, lua_Integer least,
                                   lua_Integer most, lua_Integer none)
 {
     if (lunl_option(L, arg, name, LUA_TNUMBER) != LUA_TNIL) {
@@ -207,7 +206,7 @@ void lunl_net_options(lua_State *L, int arg, bool given, lunl_net_opts *opts)
         lunl_throw(L, LUNL_VALUE_ERROR, "tls: not supported yet");
     lua_pop(L, 1);
     opts->nodelay = lunl_flag(L, arg, "nodelay", true);
-    opts->limit = (size_t)integer_option(L, arg, "limit", 1, LUA_MAXINTEGER / 4, LUNL_LINE_LIMIT);
+    opts->limit = (size_t)lunl_integer_option(L, arg, "limit", 1, LUA_MAXINTEGER / 4, LUNL_LINE_LIMIT);
 }
 
 /* Options of connect alone. */

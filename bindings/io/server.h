@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * server.h - a listening socket: server.c makes, accepts and closes, serve.c runs a handler for
+ * each connection.
+ *
+ * libuv accepts by itself and, when descriptors run out, turns peers away without a word. So
+ * the socket is ours and libuv only says when it is readable: connections that cannot be taken
+ * stay in the system's queue, and the error is seen.
+ */
+#ifndef LUNL_IO_SERVER_H
+#define LUNL_IO_SERVER_H
+
+#include "net.h"
+
+typedef struct lunl_server lunl_server;
+
+typedef struct lunl_listener {
+    lunl_handle h; /* first */
+    uv_poll_t poll;
+    int fd;           /* owned, closed as soon as the handle begins to close */
+    lunl_server *box; /* NULL once the server is closed or collected */
+    lunl_conn *ready; /* accepted, but its Lua object could not be made; owned, or NULL */
+    lunl_addr ready_peer;
+    bool polling;
+} lunl_listener;
+
+struct lunl_server {
+    const lunl_type *type;
+    lunl_listener *l;   /* NULL once closed */
+    lun_park acceptors; /* who waits for a connection */
+    lun_park leavers;   /* the task in serve that waits for the last connection to end */
+    lun_link live;      /* ring of the connections of serve, in order of creation */
+    lunl_addr addr;
+    lunl_net_opts opts; /* of accepted connections */
+    uint64_t reported;  /* ns: when a failing accept was last reported */
+    bool serving;
+};
+
+/* The server at 1, whatever became of it. */
+lunl_server *lunl_check_server(lua_State *L);
+/* The same, open and of the running loop; else OSError EBADF or RuntimeError. */
+lunl_server *lunl_open_server(lua_State *L, lunl_state *S, const char *what);
+/* Pushes the stream of a new connection: 0; or libuv's code, UV_EAGAIN: there is none. */
+int lunl_server_accept(lua_State *L, lunl_server *sv);
+/* The running task joins those that wait for a connection: 0 or libuv's code. */
+int lunl_server_wait(lunl_server *sv, lun_task *t);
+/* Stops listening; harmless if it has. */
+void lunl_server_close(lunl_server *sv);
+
+extern const luaL_Reg lunl_serve_methods[]; /* serve.c */
+
+#endif

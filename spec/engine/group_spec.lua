@@ -1,0 +1,686 @@
+-- async.TaskGroup: a block that ends when all its tasks have.
+local async = require "lunation"
+
+local loop = async.get_running_loop()
+local me = async.current_task
+
+local function caught(f, ...)
+  local ok, e = pcall(f, ...)
+  assert.is_false(ok)
+  return e
+end
+
+local function class_in_message(e, class, ...)
+  assert.is_true(async.isinstance(e, class))
+  for _, text in ipairs { ... } do
+    assert.is_truthy(e.message:find(text, 1, true), e.message)
+  end
+end
+
+local function turns(n)
+  for _ = 1, n do async.sleep(0) end
+end
+
+local function fail(e, delay)
+  async.sleep(delay or 0)
+  error(e)
+end
+
+-- Waits to be cancelled, writes that down, takes its time, ends as told.
+local function patient(log, name, ending, cleanup)
+  local _, e = pcall(async.sleep, 30)
+  log[#log + 1] = name .. " " .. e.name
+  if cleanup then async.sleep(cleanup) end
+  if ending == "return" then return name end
+  error(ending or e)
+end
+
+local function texts(e)
+  assert.is_true(async.isinstance(e, async.ExceptionGroup), tostring(e))
+  local list = {}
+  for i, x in ipairs(e.errors) do list[i] = tostring(x) end
+  return list
+end
+
+local function reports(f)
+  local list = {}
+  local before = loop:get_exception_handler()
+  loop:set_exception_handler(function(_, context) list[#list + 1] = context end)
+  local ok, e = pcall(f)
+  for _ = 1, 3 do
+    collectgarbage()
+    async.sleep(0)
+  end
+  async.sleep(0.002)
+  loop:set_exception_handler(before)
+  assert.is_true(ok, e)
+  return list
+end
+
+describe("TaskGroup", function()
+  it("waits for all its tasks", function()
+    local a, b
+    do
+      local tg <close> = async.TaskGroup()
+      a = tg:create_task(function() async.sleep(0.003) return "a" end)
+      b = tg:create_task(function(x, y) async.sleep(0.001) return y, x end, 1, 2)
+    end
+    assert.equal("a", a:result())
+    assert.same({ 2, 1 }, { b:result() })
+    assert.equal(0, me():cancelling())
+  end)
+
+  it("may be empty, and may have tasks that ended before the block", function()
+    do
+      local _ <close> = async.TaskGroup()
+    end
+    do
+      local tg <close> = async.TaskGroup()
+      async.await(tg:create_task(function() end))
+      async.await(tg:create_task(function() end))
+      turns(2)
+    end
+  end)
+
+  it("starts its tasks in order, on the next turn", function()
+    local log = {}
+    do
+      local tg <close> = async.TaskGroup()
+      for i = 1, 3 do tg:create_task(function() log[#log + 1] = i end) end
+      log[#log + 1] = "block"
+    end
+    assert.same({ "block", 1, 2, 3 }, log)
+  end)
+
+  it("takes tasks made by its tasks, also while the block waits", function()
+    local log = {}
+    do
+      local tg <close> = async.TaskGroup()
+      tg:create_task(function()
+        async.sleep(0.001)
+        tg:create_task(function()
+          async.sleep(0.001)
+          tg:create_task(function() log[#log + 1] = "grandchild" end)
+        end)
+      end)
+    end
+    assert.same({ "grandchild" }, log)
+  end)
+
+  it("keeps the results of a block that returns", function()
+    local function block()
+      local tg <close> = async.TaskGroup()
+      tg:create_task(async.sleep, 0.001)
+      return 1, nil, 3, nil
+    end
+    assert.same(table.pack(1, nil, 3, nil), table.pack(block()))
+  end)
+
+  describe("when a task fails", function()
+    it("throws an ExceptionGroup, even for one error", function()
+      local boom = async.ValueError("boom")
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(fail, boom)
+      end)
+      assert.equal("ExceptionGroup", e.name)
+      assert.equal(1, #e.errors)
+      assert.equal(boom, e.errors[1])
+      assert.equal("unhandled errors in a TaskGroup", e.message)
+    end)
+
+    it("cancels the block and the other tasks, in order, and waits for them", function()
+      local log = {}
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, log, "a", nil, 0.002)
+        tg:create_task(fail, async.ValueError("boom"), 0.001)
+        tg:create_task(patient, log, "b")
+        patient(log, "block")
+      end)
+      assert.same({ "a CancelledError", "b CancelledError", "block CancelledError" }, log)
+      assert.same({ "ValueError: boom" }, texts(e))
+      assert.equal(0, me():cancelling())
+      turns(1)
+    end)
+
+    it("does not ask a block that is at its end already", function()
+      local log, t = {}, me()
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(fail, async.ValueError("boom"), 0.001)
+        tg:create_task(function()
+          pcall(async.sleep, 30)
+          log[#log + 1] = t:cancelling()
+        end)
+      end)
+      assert.same({ 0 }, log)
+      assert.same({ "ValueError: boom" }, texts(e))
+    end)
+
+    it("throws though the block swallowed the cancellation", function()
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(fail, async.ValueError("boom"))
+        pcall(async.sleep, 30)
+        async.sleep(0)
+      end)
+      assert.same({ "ValueError: boom" }, texts(e))
+      assert.equal(0, me():cancelling())
+    end)
+
+    it("takes its request back if it was never delivered", function()
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(function() error(async.ValueError("boom")) end)
+        local fut = async.Future()
+        tg:create_task(function() fut:set_result() end)
+        async.await(fut)
+        while me():cancelling() > 0 do break end
+      end)
+      assert.same({ "ValueError: boom" }, texts(e))
+      assert.equal(0, me():cancelling())
+      turns(1)
+    end)
+
+    it("collects all errors in the order of their coming, the block's last", function()
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, {}, "slow", async.TypeError("third"), 0.003)
+        tg:create_task(fail, async.ValueError("first"))
+        tg:create_task(patient, {}, "quick", "second")
+        tg:create_task(patient, {}, "well", "return")
+        pcall(async.sleep, 30)
+        error(async.RuntimeError("block"))
+      end)
+      assert.same({ "ValueError: first", "second", "TypeError: third", "RuntimeError: block" },
+        texts(e))
+    end)
+
+    it("counts an error once that the block awaited and let pass", function()
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        async.await(tg:create_task(fail, async.ValueError("once")))
+      end)
+      assert.same({ "ValueError: once" }, texts(e))
+    end)
+
+    it("reports nothing that it has thrown", function()
+      assert.same({}, reports(function()
+        caught(function()
+          local tg <close> = async.TaskGroup()
+          tg:create_task(fail, async.ValueError("one"))
+          tg:create_task(patient, {}, "x", async.ValueError("two"))
+        end)
+      end))
+    end)
+
+    it("takes any value as an error", function()
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(fail, false)
+        tg:create_task(patient, {}, "x", "text")
+        tg:create_task(function() pcall(async.sleep, 30) error(nil) end)
+      end)
+      assert.is_false(e.errors[1])
+      assert.equal("text", e.errors[2])
+      assert.equal("Error: nil", tostring(e.errors[3]))
+    end)
+
+    it("holds when two fail in one turn", function()
+      local log = {}
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(function() error(async.ValueError("1")) end)
+        tg:create_task(function() error(async.ValueError("2")) end)
+        tg:create_task(patient, log, "c")
+        async.sleep(30)
+      end)
+      assert.same({ "ValueError: 1", "ValueError: 2" }, texts(e))
+      assert.equal(0, me():cancelling())
+    end)
+
+    it("is told apart when groups nest", function()
+      local inner
+      local e = caught(function()
+        local outer <close> = async.TaskGroup()
+        outer:create_task(fail, async.ValueError("outer"), 0.001)
+        local ok, err = pcall(function()
+          local tg <close> = async.TaskGroup()
+          tg:create_task(async.sleep, 30)
+          async.sleep(30)
+        end)
+        inner = err
+        error(err)
+      end)
+      assert.equal("CancelledError", inner.name)
+      assert.same({ "ValueError: outer" }, texts(e))
+      e = caught(function()
+        local outer <close> = async.TaskGroup()
+        local t = outer:create_task(async.sleep, 30)
+        local err = caught(function()
+          local tg <close> = async.TaskGroup()
+          tg:create_task(fail, async.ValueError("inner"), 0.001)
+          async.sleep(30)
+        end)
+        assert.same({ "ValueError: inner" }, texts(err))
+        assert.is_false(t:done())
+        error(err)
+      end)
+      assert.equal("ExceptionGroup", e.errors[1].name)
+      assert.equal(0, me():cancelling())
+    end)
+  end)
+
+  describe("when the block fails", function()
+    it("cancels the tasks and wraps the error", function()
+      local log = {}
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, log, "a", nil, 0.001)
+        async.sleep(0)
+        error(async.ValueError("block"))
+      end)
+      assert.same({ "a CancelledError" }, log)
+      assert.same({ "ValueError: block" }, texts(e))
+      e = caught(function()
+        local _ <close> = async.TaskGroup()
+        error("alone", 0)
+      end)
+      assert.same({ "alone" }, texts(e))
+    end)
+
+    it("never starts what had not started", function()
+      local started = false
+      caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(function() started = true end)
+        error("x")
+      end)
+      assert.is_false(started)
+    end)
+  end)
+
+  describe("and cancellation:", function()
+    it("a task cancelled alone is no failure", function()
+      local one, two
+      do
+        local tg <close> = async.TaskGroup()
+        one = tg:create_task(async.sleep, 30)
+        two = tg:create_task(function() async.sleep(0.001) one:cancel() async.sleep(0.001) return 2 end)
+      end
+      assert.is_true(one:cancelled())
+      assert.equal(2, two:result())
+    end)
+
+    it("a block that awaits it leaves with CancelledError and cancels the rest", function()
+      local log = {}
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        local one = tg:create_task(async.sleep, 30)
+        tg:create_task(patient, log, "rest")
+        async.sleep(0)
+        one:cancel("alone")
+        async.await(one)
+      end)
+      assert.equal("CancelledError: alone", tostring(e))
+      assert.same({ "rest CancelledError" }, log)
+      assert.equal(0, me():cancelling())
+    end)
+
+    it("from outside it reaches block and tasks, and all are awaited", function()
+      for _, where in ipairs { "block", "end" } do
+        local log = {}
+        local t = async.create_task(function()
+          local tg <close> = async.TaskGroup()
+          tg:create_task(patient, log, "a", nil, 0.001)
+          tg:create_task(patient, log, "b", nil, 0.002)
+          if where == "block" then async.sleep(30) end
+        end)
+        turns(2)
+        t:cancel("outside")
+        assert.equal("CancelledError: outside", tostring(caught(async.await, t)))
+        assert.same({ "a CancelledError", "b CancelledError" }, log)
+        assert.equal(1, t:cancelling())
+      end
+    end)
+
+    it("it is thrown though all tasks swallowed it", function()
+      local log = {}
+      local t = async.create_task(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, log, "a", "return")
+      end)
+      turns(2)
+      t:cancel()
+      assert.equal("CancelledError", caught(async.await, t).name)
+      assert.same({ "a CancelledError" }, log)
+    end)
+
+    it("repeated, it abandons no task", function()
+      local ended = 0
+      local t = async.create_task(function()
+        local tg <close> = async.TaskGroup()
+        for _ = 1, 3 do
+          tg:create_task(function()
+            for _ = 1, 4 do pcall(async.sleep, 0.002) end
+            ended = ended + 1
+          end)
+        end
+      end)
+      turns(2)
+      for _ = 1, 3 do
+        t:cancel()
+        turns(2)
+      end
+      assert.is_false(t:done())
+      assert.equal("CancelledError", caught(async.await, t).name)
+      assert.equal(3, ended)
+      assert.equal(3, t:cancelling())
+    end)
+
+    it("a task that fails meanwhile is thrown; the request comes at the next await", function()
+      for _, where in ipairs { "block", "end" } do
+        local group, after
+        local t = async.create_task(function()
+          group = caught(function()
+            local tg <close> = async.TaskGroup()
+            tg:create_task(patient, {}, "a", async.ValueError("in cleanup"))
+            if where == "block" then async.sleep(30) end
+          end)
+          after = caught(async.sleep, 0)
+          async.sleep(0)
+          return me():cancelling()
+        end)
+        turns(2)
+        t:cancel()
+        assert.equal(1, async.await(t))
+        assert.same({ "ValueError: in cleanup" }, texts(group))
+        assert.equal("CancelledError", after.name)
+      end
+    end)
+
+    it("one from before does not count as one from outside", function()
+      local t = async.create_task(function()
+        me():cancel()
+        pcall(async.sleep, 30)
+        local e = caught(function()
+          local tg <close> = async.TaskGroup()
+          tg:create_task(fail, async.ValueError("boom"))
+          async.sleep(30)
+        end)
+        async.sleep(0)
+        return e, me():cancelling()
+      end)
+      local e, count = async.await(t)
+      assert.same({ "ValueError: boom" }, texts(e))
+      assert.equal(1, count)
+    end)
+
+    it("that came when all had ended is thrown at the next await", function()
+      local passed = false
+      local t
+      t = async.create_task(function()
+        do
+          local tg <close> = async.TaskGroup()
+          tg:create_task(function() async.sleep(0) loop:call_soon(function() t:cancel() end) end)
+        end
+        passed = true
+        async.sleep(0)
+        return "too far"
+      end)
+      async.wait { t }
+      assert.is_true(t:cancelled())
+      assert.is_boolean(passed)
+    end)
+
+    it("a timeout around it cancels and awaits the tasks", function()
+      local log = {}
+      local e = caught(function()
+        local _ <close> = async.timeout(0.002)
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, log, "a", nil, 0.001)
+      end)
+      assert.equal("TimeoutError", e.name)
+      assert.same({ "a CancelledError" }, log)
+      e = caught(function()
+        local _ <close> = async.timeout(0.002)
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, log, "a", async.ValueError("in cleanup"))
+      end)
+      assert.same({ "ValueError: in cleanup" }, texts(e))
+      assert.equal(0, me():cancelling())
+      turns(1)
+    end)
+
+    it("spares a task that somebody outside awaits", function()
+      local t
+      do
+        local tg <close> = async.TaskGroup()
+        t = tg:create_task(function() async.sleep(0.003) return "kept" end)
+        local other = async.create_task(async.await, t)
+        turns(2)
+        other:cancel()
+        assert.equal("CancelledError", caught(async.await, other).name)
+      end
+      assert.equal("kept", t:result())
+    end)
+  end)
+
+  describe("create_task", function()
+    it("is refused when the group has ended or is cancelling", function()
+      local group, refused
+      do
+        local tg <close> = async.TaskGroup()
+        group = tg
+      end
+      class_in_message(caught(group.create_task, group, print), async.RuntimeError, "finished")
+      caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(fail, async.ValueError("x"))
+        tg:create_task(function()
+          pcall(async.sleep, 30)
+          refused = caught(tg.create_task, tg, print)
+        end)
+      end)
+      class_in_message(refused, async.RuntimeError, "shutting down")
+    end)
+
+    it("returns the task", function()
+      local tg <close> = async.TaskGroup()
+      local t = tg:create_task(function() return 5 end)
+      assert.equal(5, async.await(t:set_name("mine")))
+      assert.equal("mine", t:get_name())
+    end)
+
+    it("works from callbacks", function()
+      local ran = false
+      do
+        local tg <close> = async.TaskGroup()
+        tg:create_task(async.sleep, 0.002)
+        loop:call_soon(function() tg:create_task(function() ran = true end) end)
+      end
+      assert.is_true(ran)
+    end)
+
+    it("keeps the memory of those that are running only", function()
+      local tg <close> = async.TaskGroup()
+      local function burst(n)
+        for i = 1, n do
+          tg:create_task(function() return ("x"):rep(100) end)
+          if i % 10 == 0 then async.sleep(0) end
+        end
+        turns(3)
+        collectgarbage()
+        collectgarbage()
+      end
+      local stay = tg:create_task(async.sleep, 30)
+      burst(2000)
+      local before = collectgarbage("count")
+      burst(20000)
+      assert.is_true(collectgarbage("count") - before < 100)
+      stay:cancel()
+    end)
+
+    it("keeps its tasks, though nobody else does", function()
+      local log = {}
+      do
+        local tg <close> = async.TaskGroup()
+        for i = 1, 50 do
+          tg:create_task(function()
+            async.sleep(0.001)
+            collectgarbage()
+            log[#log + 1] = i
+          end)
+        end
+        collectgarbage()
+      end
+      assert.equal(50, #log)
+    end)
+  end)
+
+  describe("KeyboardInterrupt", function()
+    it("of the block is thrown bare, after all have ended", function()
+      local log = {}
+      local e = caught(function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(patient, log, "a", nil, 0.001)
+        async.sleep(0)
+        error(async.KeyboardInterrupt("bare"))
+      end)
+      assert.equal("KeyboardInterrupt: bare", tostring(e))
+      assert.same({ "a CancelledError" }, log)
+    end)
+
+    it("leaves other errors to the exception handler", function()
+      local list = reports(function()
+        caught(function()
+          local tg <close> = async.TaskGroup()
+          tg:create_task(patient, {}, "a", async.ValueError("other"))
+          async.sleep(0)
+          error(async.KeyboardInterrupt())
+        end)
+      end)
+      assert.equal(1, #list)
+      assert.equal("ValueError: other", tostring(list[1].exception))
+    end)
+  end)
+
+  it("is ended by the task that made it only", function()
+    local tg <close> = async.TaskGroup()
+    tg:create_task(async.sleep, 0.001)
+    local t = async.create_task(function()
+      local _ <close> = tg
+    end)
+    async.wait { t }
+    class_in_message(caught(t.result, t), async.RuntimeError, "another task")
+  end)
+
+  it("ends once, however often it is closed", function()
+    local e = caught(function()
+      local tg <close> = async.TaskGroup()
+      local _ <close> = tg
+      tg:create_task(fail, async.ValueError("x"))
+    end)
+    assert.same({ "ValueError: x" }, texts(e))
+  end)
+
+  it("needs a task", function()
+    local e
+    loop:call_soon(function() e = select(2, pcall(async.TaskGroup)) end)
+    turns(2)
+    class_in_message(e, async.RuntimeError, "task")
+  end)
+
+  it("whose block cannot wait cancels its tasks and says so", function()
+    local t
+    local e = caught(table.sort, { 2, 1 }, function()
+      local tg <close> = async.TaskGroup()
+      t = tg:create_task(async.sleep, 30)
+    end)
+    class_in_message(e, async.RuntimeError, "yield")
+    async.wait { t }
+    assert.is_true(t:cancelled())
+    assert.equal(0, me():cancelling())
+  end)
+
+  it("refuses to wait for a task that waits for it", function()
+    local inside
+    local t
+    t = async.create_task(function()
+      local tg <close> = async.TaskGroup()
+      tg:create_task(function() inside = select(2, pcall(async.await, t)) end)
+    end)
+    async.await(t)
+    class_in_message(inside, async.RuntimeError, "cycle")
+    local kid
+    t = async.create_task(function()
+      local tg <close> = async.TaskGroup()
+      kid = tg:create_task(function() inside = select(2, pcall(async.await, t)) end)
+      turns(2)
+    end)
+    local e = caught(async.await, t)
+    class_in_message(e, async.RuntimeError, "waits")
+    async.wait { kid }
+    assert.equal(0, t:cancelling())
+  end)
+
+  it("nobody closed lets go of itself when its tasks have ended", function()
+    local function burst(n)
+      for _ = 1, n do
+        local tg = async.TaskGroup()
+        tg:create_task(function() end)
+        async.sleep(0)
+      end
+      turns(3)
+      collectgarbage()
+      collectgarbage()
+    end
+    burst(200)
+    local before = collectgarbage("count")
+    burst(2000)
+    assert.is_true(collectgarbage("count") - before < 100)
+  end)
+
+  it("counts requests exactly over random nestings with timeouts", function()
+    local seed = 7
+    local function random(n)
+      seed = (seed * 1103515245 + 12345) % 2147483648
+      return seed // 65536 % n
+    end
+    local function nest(depth)
+      local ok, e = pcall(function()
+        local _ <close> = async.timeout(random(3) * 0.0004)
+        local tg <close> = async.TaskGroup()
+        for _ = 1, random(3) do
+          tg:create_task(function()
+            if random(3) == 0 then pcall(async.sleep, 0.0005) else async.sleep(random(3) * 0.0002) end
+            if random(4) == 0 then error(async.ValueError("task")) end
+          end)
+        end
+        if depth > 0 then nest(depth - 1) end
+        if random(5) == 0 then error(async.ValueError("block")) end
+        async.sleep(random(2) * 0.0003)
+      end)
+      if not ok and (e.name == "CancelledError" or random(2) == 0) then error(e) end
+    end
+    for _ = 1, 150 do
+      local ok, e = pcall(nest, 4)
+      assert.is_true(ok or e.name ~= "CancelledError")
+      assert.equal(0, me():cancelling())
+      async.sleep(0)
+    end
+  end)
+
+  it("names function and argument of bad input", function()
+    local tg <close> = async.TaskGroup()
+    for _, bad in ipairs { 1, "x", true, {}, io.stdout } do
+      class_in_message(caught(function() tg:create_task(bad) end), async.TypeError,
+        "create_task", "#1", "function expected")
+      class_in_message(caught(tg.create_task, bad, print), async.TypeError,
+        "create_task", "TaskGroup expected")
+    end
+    class_in_message(caught(function() tg:create_task() end), async.TypeError, "create_task", "#1")
+    class_in_message(caught(tg.create_task), async.TypeError, "create_task", "TaskGroup expected")
+  end)
+end)

@@ -1,0 +1,240 @@
+-- The specs' helper, in two parts.
+--
+-- As busted's --helper it guards every test: our command runs busted as its script, so all of busted runs in the main
+-- task and every block may await. A test that leaves a task, a timer, a callback, a handle or a request behind fails,
+-- with the names of the tasks, and so does one during which an error was reported that nobody had retrieved. The check
+-- belongs to the test, so that it is the test that fails and not the one after it.
+--
+-- As a module (require "spec.helper") it has what many specs need: `thrown`, `refuses`, `reports`, and `plain`, which
+-- runs a program under the stock interpreter, where loops of its own, a virtual clock and an order without a seed are
+-- to be had.
+local async = require "lunation"
+
+local helper = {}
+
+-- How many times slower than the release build this one is expected to be.
+helper.slow = tonumber(os.getenv("LUNATION_SLOW")) or 1
+
+-- A number that shrinks with a slow build, but not below `least`.
+function helper.scaled(n, least) return math.max(least or 1, n // helper.slow) end
+
+-- Gives every ready task `n` turns.
+function helper.turns(n)
+  for _ = 1, n or 4 do async.sleep(0) end
+end
+
+-- The error that fn(...) throws; it must throw one.
+function helper.thrown(fn, ...)
+  local ok, e = pcall(fn, ...)
+  if ok then error("no error was thrown", 2) end
+  return e
+end
+
+-- fn(...) must throw an error object of the class named `class` whose message contains each of `parts`. The error.
+function helper.refuses(class, parts, fn, ...)
+  local ok, e = pcall(fn, ...)
+  if ok then error("no error was thrown, expected " .. class, 2) end
+  if type(e) ~= "table" or e.name ~= class then error("expected " .. class .. ", got " .. tostring(e), 2) end
+  for _, part in ipairs(type(parts) == "table" and parts or { parts }) do
+    if not tostring(e.message):find(part, 1, true) then
+      error(("the message lacks %q: %s"):format(part, tostring(e.message)), 2)
+    end
+  end
+  return e
+end
+
+-- Runs fn(...), collects what it dropped, and gives the list of contexts that were reported meanwhile, then its
+-- results.
+function helper.reports(fn, ...)
+  local loop, list = async.get_running_loop(), {}
+  local before = loop:get_exception_handler()
+  loop:set_exception_handler(function(_, context) list[#list + 1] = context end)
+  local results = table.pack(pcall(fn, ...))
+  for _ = 1, 2 do
+    helper.turns(2)
+    collectgarbage()
+    async.sleep(0.001)
+  end
+  loop:set_exception_handler(before)
+  if not results[1] then error(results[2], 0) end
+  return list, table.unpack(results, 2, results.n)
+end
+
+-- Waits until condition() holds, for at most `seconds`; whether it came true.
+function helper.eventually(condition, seconds)
+  local loop = async.get_running_loop()
+  local deadline = loop:time() + (seconds or 5) * helper.slow
+  while not condition() do
+    if loop:time() > deadline then return false end
+    async.sleep(0.001)
+  end
+  return true
+end
+
+-- ---- programs in a process of their own ----
+
+local prelude = [[
+local async, h = require "lunation", require "spec.helper"
+local eq, thrown, refuses, turns = h.eq, h.thrown, h.refuses, h.turns
+]]
+
+-- For programs, which have no luassert: equal, or an error.
+function helper.eq(expected, got, what)
+  if not rawequal(expected, got) and expected ~= got then
+    error(("%sexpected %s, got %s"):format(what and what .. ": " or "", tostring(expected), tostring(got)), 2)
+  end
+end
+
+local function words(text)
+  local list = {}
+  for word in text:gmatch("%S+") do list[#list + 1] = word end
+  return list
+end
+
+local function execute(program, text, options)
+  local command = require "spec.support.command"
+  local path = os.tmpname()
+  command.write_file(path, prelude:gsub("\n", " ") .. text)
+  for i, word in ipairs(options or {}) do program[#program + 1] = word end
+  program[#program + 1] = path
+  program.env = {
+    LUA_CPATH = (os.getenv("LUNATION_MODULE") or command.libdir .. "/lua") .. "/?.so;;",
+    LUA_PATH = "./?.lua;;",
+  }
+  for name, value in pairs(options and options.env or {}) do program.env[name] = value end
+  program.limit = options and options.limit or 20 * math.max(1, helper.slow // 2)
+  local stdout, stderr, code = command.run(program)
+  os.remove(path)
+  return stdout, stderr, code
+end
+
+-- Runs the text of a program under the stock interpreter -> stdout, stderr, exit code. `async`, and `h`, this module,
+-- are locals of it; its line numbers are off by none. options: env, limit, prefix (words before the interpreter).
+function helper.execute(text, options)
+  local program = {}
+  for _, word in ipairs(options and options.prefix or {}) do program[#program + 1] = word end
+  for _, word in ipairs(words(os.getenv("LUNATION_LUA") or "lua5.4")) do program[#program + 1] = word end
+  return execute(program, text, options)
+end
+
+-- The same as a script of the command.
+function helper.command(text, options)
+  return execute({ require("spec.support.command").lunation }, text, options)
+end
+
+local function expect(stdout, stderr, code, wanted)
+  if code ~= 0 or stderr ~= (wanted or "") then
+    error(("the program ended with status %d\n%s%s"):format(code, stdout, stderr), 3)
+  end
+  return stdout
+end
+
+-- Runs a program that must end well and print nothing to stderr; what it printed.
+function helper.plain(text, options)
+  local stdout, stderr, code = helper.execute(text, options)
+  return expect(stdout, stderr, code)
+end
+
+-- ---- the guard ----
+
+local COUNTS = { "tasks", "sleepers", "timers", "callbacks", "handles", "requests", "held" }
+-- These may need libuv to say that they are gone.
+local LATE = { handles = true, requests = true, held = true }
+
+-- What is more now than it was: text, or nil; only what cannot go away by itself with `at_once`.
+local function difference(loop, before, at_once)
+  local now, list = loop:stats(), {}
+  for _, name in ipairs(COUNTS) do
+    if now[name] > before[name] and not (at_once and LATE[name]) then
+      list[#list + 1] = ("%d %s"):format(now[name] - before[name], name)
+    end
+  end
+  return #list > 0 and table.concat(list, ", ") or nil
+end
+
+local function settle()
+  for _ = 1, 2 do
+    helper.turns(3)
+    collectgarbage()
+  end
+  helper.turns(2)
+end
+
+local function new_tasks(known)
+  local list = {}
+  for _, task in ipairs(async.all_tasks()) do
+    if not known[task] then list[#list + 1] = task end
+  end
+  return list
+end
+
+-- The end of one test: text about what it left behind, or nil. What is left is cancelled, so that the next test does
+-- not meet it.
+local function left_behind(loop, state)
+  settle()
+  local left = difference(loop, state.before, true)
+  if not left then
+    local deadline = loop:time() + 2
+    left = difference(loop, state.before)
+    while left and loop:time() < deadline do
+      async.sleep(0.005)
+      collectgarbage()
+      left = difference(loop, state.before)
+    end
+  end
+  local list = {}
+  if left then
+    list[1] = "left behind: " .. left
+    for _, task in ipairs(new_tasks(state.tasks)) do
+      list[#list + 1] = "  " .. tostring(task) .. task:get_stack():gsub("\n", "\n    ")
+      task:cancel()
+    end
+    settle()
+  end
+  for _, context in ipairs(state.reports) do
+    list[#list + 1] = ("reported: %s: %s %s"):format(context.message, tostring(context.exception),
+      context.traceback or "")
+  end
+  return #list > 0 and table.concat(list, "\n") or nil
+end
+
+local function guard(element)
+  local loop = async.get_running_loop()
+  local run, state = element.run, { reports = {}, tasks = {} }
+  local finally
+  for _, task in ipairs(async.all_tasks()) do state.tasks[task] = true end
+  settle()
+  local function handler(_, context) state.reports[#state.reports + 1] = context end
+  loop:set_exception_handler(handler)
+  state.before = loop:stats()
+  -- busted would call it after the check.
+  element.env.finally = function(fn) finally = fn end
+  local function finish()
+    element.run = run
+    local fn = finally
+    finally = nil
+    if fn then fn() end
+    loop:set_exception_handler(handler)
+    return left_behind(loop, state)
+  end
+  element.run = function()
+    -- When the test throws, its own error is the one to see.
+    local _ <close> = setmetatable({}, { __close = function(_, e) if e ~= nil then pcall(finish) end end })
+    run()
+    local text = finish()
+    if text then error(text, 0) end
+  end
+end
+
+local key = "lunation.spec.helper" -- busted restores package.loaded and _G after each file; this outlives them
+if package.loaded["busted.core"] and async.current_task() and not debug.getregistry()[key] then
+  debug.getregistry()[key] = true
+  require("busted").subscribe({ "test", "start" }, function(element)
+    -- A pending block has no body to guard.
+    if element.descriptor == "it" and element.env then guard(element) end
+    return nil, true
+  end)
+end
+
+package.loaded["spec.helper"] = helper
+return helper
