@@ -27,17 +27,20 @@ static bool find_function(lua_State *L, int table, int fn)
     return false;
 }
 
-/* The same in the table on top and in the tables that it holds; `table` is popped if not.
- */
+/* The same in the table on top and in those that it holds; pops that table if not. */
 static bool find_below(lua_State *L, int fn)
 {
     int table = lua_gettop(L);
     if (find_function(L, table, fn))
         return true;
-    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
-        if (lua_type(L, -2) == LUA_TSTRING && lua_istable(L, -1) &&
-            find_function(L, table + 2, fn))
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING)
+            continue;
+        if (lua_iscfunction(L, -1) && lua_getupvalue(L, -1, METHODS))
+            lua_replace(L, -2);
+        if (lua_istable(L, -1) && find_function(L, table + 2, fn))
             return true;
+    }
     lua_pop(L, 1);
     return false;
 }

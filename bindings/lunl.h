@@ -24,6 +24,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <stdlib.h>
 
 #if LUA_VERSION_NUM < 504
 #error "Lunation needs Lua 5.4.3 or newer"

@@ -2,10 +2,10 @@
 /*
  * op.c - requests to libuv as Lua sees them: one await around lun_op.
  *
- * The task's share in an op is a userdata on the stack of the suspended C function, its owner.
- * So whatever becomes of the coroutine (an error in push, a coroutine closed by force), the op
- * is released: at once on every regular way, by the collector on the others, and by the closing
- * loop if the owner outlives that.
+ * The task's share in an op is a userdata on the stack of the suspended C function, its
+ * owner. So whatever becomes of the coroutine (an error in push, a coroutine closed by
+ * force), the op is released: at once on every regular way, by the collector on the others,
+ * and by the closing loop if the owner outlives that.
  */
 #include "lunl.h"
 
@@ -60,7 +60,8 @@ void *lunl_op_new(lua_State *L, lunl_loop *loop, const lunl_op_kind *kind, size_
 
 static _Noreturn void fail(lua_State *L, int err, const char *syscall, int object)
 {
-    const char *text = object && lua_type(L, object) == LUA_TSTRING ? lua_tostring(L, object) : NULL;
+    const char *text =
+        object && lua_type(L, object) == LUA_TSTRING ? lua_tostring(L, object) : NULL;
     lunl_throw_uv(L, err, syscall, text);
 }
 

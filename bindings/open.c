@@ -24,7 +24,7 @@ static void (*const rooms[])(lua_State *L) = {
     lunl_open_error,   lunl_open_protect, lunl_open_value, lunl_open_future, lunl_open_task,
     lunl_open_await,   lunl_open_join,    lunl_open_race,  lunl_open_timeout, lunl_open_shield,
     lunl_open_group,   lunl_open_sync,    lunl_open_queue, lunl_open_loop,    lunl_open_run,
-    lunl_open_fault,   lunl_open_dump,    lunl_open_coroutine,
+    lunl_open_fault,   lunl_open_dump,    lunl_open_coroutine, lunl_open_require,
 };
 
 /* --- async.net and the like: the module of that field, loaded now. */

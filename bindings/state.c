@@ -94,24 +94,23 @@ static void grow_slots(lua_State *L, lunl_state *S)
     S->room_slots = room;
 }
 
+uint32_t lunl_next_slot(lua_State *L, lunl_state *S)
+{
+    if (S->free_slot != 0)
+        return S->free_slot;
+    if (S->n_slots + 1 >= S->room_slots)
+        grow_slots(L, S);
+    return S->n_slots + 1;
+}
+
 uint32_t lunl_hold(lua_State *L, lunl_state *S, lunl_task *task)
 {
-    uint32_t slot = S->free_slot;
-    if (slot == 0) {
-        if (S->n_slots + 1 >= S->room_slots)
-            grow_slots(L, S);
-        slot = S->n_slots + 1;
-    }
+    uint32_t slot = lunl_next_slot(L, S);
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->anchors);
     lua_insert(L, -2);
     lua_rawseti(L, -2, slot);
     lua_pop(L, 1);
-    if (slot == S->free_slot)
-        S->free_slot = (uint32_t)(S->slots[slot].task >> 1);
-    else
-        S->n_slots = slot;
-    S->slots[slot].task = (uintptr_t)task;
-    S->n_held++;
+    lunl_take_slot(S, slot, task);
     return slot;
 }
 
@@ -120,13 +119,6 @@ void lunl_push_held(lua_State *L, lunl_state *S, uint32_t slot)
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->anchors);
     lua_rawgeti(L, -1, slot);
     lua_replace(L, -2);
-}
-
-void lunl_free_slot(lunl_state *S, uint32_t slot)
-{
-    S->slots[slot].task = (uintptr_t)S->free_slot << 1 | 1;
-    S->free_slot = slot;
-    S->n_held--;
 }
 
 void lunl_release(lua_State *L, lunl_state *S, uint32_t slot)

@@ -21,8 +21,46 @@ lunl_state *lunl_get_state(lua_State *L);
 /* Lua's allocator, for memory that is not Lua's. */
 void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size);
 
-/* Frees a slot whose anchor has been cleared already. */
-void lunl_free_slot(lunl_state *S, uint32_t slot);
+/*
+ * Holding in parts, for hot paths: the slot that is next, its taking after the anchor was set,
+ * its freeing after the anchor was cleared. Nothing may be held or released in between.
+ */
+uint32_t lunl_next_slot(lua_State *L, lunl_state *S);
+
+static inline void lunl_take_slot(lunl_state *S, uint32_t slot, lunl_task *task)
+{
+    if (slot == S->free_slot)
+        S->free_slot = (uint32_t)(S->slots[slot].task >> 1);
+    else
+        S->n_slots = slot;
+    S->slots[slot].task = (uintptr_t)task;
+    S->n_held++;
+}
+
+static inline void lunl_free_slot(lunl_state *S, uint32_t slot)
+{
+    S->slots[slot].task = (uintptr_t)S->free_slot << 1 | 1;
+    S->free_slot = slot;
+    S->n_held--;
+}
+
+/* lunl_hold of the value at `idx`, from a function of ours. */
+static inline uint32_t lunl_hold_at(lua_State *L, lunl_state *S, int idx, lunl_task *task)
+{
+    uint32_t slot = lunl_next_slot(L, S);
+    lua_pushvalue(L, idx);
+    lua_rawseti(L, lua_upvalueindex(2), slot);
+    lunl_take_slot(S, slot, task);
+    return slot;
+}
+
+/* lunl_release from a function of ours. */
+static inline void lunl_release_fast(lua_State *L, lunl_state *S, uint32_t slot)
+{
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, lua_upvalueindex(2), slot);
+    lunl_free_slot(S, slot);
+}
 
 /* Stores the error on top (popped) and its failure record as what `f`, pending, ended with. */
 enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f);
@@ -58,6 +96,7 @@ extern const luaL_Reg lunl_task_methods[];
 
 /* Task parts shared by task.c and taskface.c. */
 void lunl_open_body(lua_State *L);
+int lunl_create_task(lua_State *L);
 bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t);
 uint16_t lunl_note_source(lua_State *L, int idx);
 /* A yield of the stock table with n values on top: -1 suspended, else go on with so many. */

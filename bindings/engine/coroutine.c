@@ -104,8 +104,10 @@ static int resume(lua_State *L, lunl_state *S, lua_State *co, int nargs)
         lua_pushliteral(L, "too many arguments to resume");
         return FAILED;
     }
+    /* A wrapped body that begins has its function as the first argument. */
+    bool begins = lua_status(co) == LUA_OK && lua_gettop(co) == 2;
     lua_xmove(L, co, nargs);
-    return run(L, S, co, nargs);
+    return run(L, S, co, nargs + begins);
 }
 
 /* The task goes on: back into `co`, which awaits. */
@@ -153,7 +155,8 @@ static int l_resume(lua_State *L)
     return resumed(L, resume(L, lunl_S(L), co, lua_gettop(L) - 1));
 }
 
-static void push_new(lua_State *L)
+/* Pushes a new coroutine for the function at 1, below `bottom` if that is one. */
+static void push_new(lua_State *L, lua_CFunction bottom)
 {
     if (lua_type(L, 1) != LUA_TFUNCTION)
         lunl_type_error(L, 1, "function");
@@ -161,6 +164,8 @@ static void push_new(lua_State *L)
 #if LUN_STACK_RESERVE > 0
     lua_checkstack(co, LUN_STACK_RESERVE);
 #endif
+    if (bottom)
+        lua_pushcfunction(co, bottom);
     lua_pushvalue(L, 1);
     lua_xmove(L, co, 1);
 }
@@ -169,7 +174,7 @@ static void push_new(lua_State *L)
  * A coroutine with the body `fn`. Throws TypeError if that is no function. */
 static int l_create(lua_State *L)
 {
-    push_new(L);
+    push_new(L, NULL);
     return 1;
 }
 
@@ -231,6 +236,21 @@ static int wrapped_k(lua_State *L, int status, lua_KContext ctx)
     return wrapped(L, S, co, run_on(L, S, co));
 }
 
+static int body_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)ctx;
+    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) : lua_error(L);
+}
+
+/*
+ * At the bottom of a wrapped coroutine, with the function and its arguments: an error passes the
+ * body's closers inside the coroutine, where they can await.
+ */
+static int body(lua_State *L)
+{
+    return body_k(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, body_k), 0);
+}
+
 static int call_wrapped(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -244,7 +264,7 @@ static int call_wrapped(lua_State *L)
  * TypeError if `fn` is no function. */
 static int l_wrap(lua_State *L)
 {
-    push_new(L);
+    push_new(L, body);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_rotate(L, -3, -1);

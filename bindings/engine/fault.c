@@ -296,34 +296,7 @@ void lunl_report(lua_State *L, lunl_loop *loop, const char *kind)
 
 enum { CALLBACK_FN = 1, CALLBACK_ERROR, CALLBACK_CONTEXT, CALLBACK_LOOP, CALLBACK_KIND };
 
-/* Pushes the report that a callback threw; the arguments are those of the enumeration. */
-static void push_callback_report(lua_State *L)
-{
-    lua_createtable(L, 0, 8);
-    int ctx = lua_gettop(L);
-    if (lua_istable(L, CALLBACK_CONTEXT)) {
-        for (lua_pushnil(L); lua_next(L, CALLBACK_CONTEXT); lua_pop(L, 1)) {
-            lua_pushvalue(L, -2);
-            lua_pushvalue(L, -2);
-            lua_rawset(L, ctx);
-        }
-    }
-    lunl_push_where(L, CALLBACK_FN);
-    lua_pushfstring(L, "Exception in callback <%s>", lua_tostring(L, -1));
-    lua_setfield(L, ctx, "message");
-    lua_pushstring(L, lua_touserdata(L, CALLBACK_KIND));
-    lua_setfield(L, ctx, "kind");
-    set_exception(L, ctx, CALLBACK_ERROR);
-    take_trace(L);
-    lua_setfield(L, ctx, "traceback");
-    lua_settop(L, ctx);
-}
-
-/*
- * Protected: a callback threw. The handler hears of it at once, before the next callback
- * runs: this is the base level, where neither a collector nor a settle nor a handler is at
- * work.
- */
+/* Protected: reports that a callback threw; the arguments are those of the enumeration. */
 static int report_callback(lua_State *L)
 {
     lunl_loop *loop = lua_touserdata(L, CALLBACK_LOOP);
@@ -332,15 +305,25 @@ static int report_callback(lua_State *L)
         lunl_note_interrupt(L, loop->S, &loop->loop, CALLBACK_ERROR);
         return 0;
     }
-    push_callback_report(L);
+    lua_createtable(L, 0, 8);
     int ctx = lua_gettop(L);
-    if (loop->in_handler) {
-        lunl_report(L, loop, NULL);
-        return 0;
+    if (lua_istable(L, CALLBACK_CONTEXT)) {
+        for (lua_pushnil(L); lua_next(L, CALLBACK_CONTEXT); lua_pop(L, 1)) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, ctx);
+        }
+    } else if (lua_isuserdata(L, CALLBACK_CONTEXT)) {
+        lunl_handle_context(L, CALLBACK_CONTEXT, ctx);
     }
-    lunl_push_loop(L, loop);
-    if (call_handler(L, ctx + 1, ctx))
-        lunl_note_interrupt(L, loop->S, &loop->loop, lua_gettop(L));
+    lunl_push_where(L, CALLBACK_FN);
+    lua_pushfstring(L, "Exception in callback <%s>", lua_tostring(L, -1));
+    lua_setfield(L, ctx, "message");
+    set_exception(L, ctx, CALLBACK_ERROR);
+    take_trace(L);
+    lua_setfield(L, ctx, "traceback");
+    lua_settop(L, ctx);
+    lunl_report(L, loop, lua_touserdata(L, CALLBACK_KIND));
     return 0;
 }
 

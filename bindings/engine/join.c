@@ -310,8 +310,8 @@ static int gather_k(lua_State *L, int status, lua_KContext mode)
  * then it is thrown (or, with return_exceptions as well, all is returned). Throws TypeError
  * for what is not awaitable, RuntimeError outside a task and if a child waits for the
  * caller. Suspends unless all are done. Cancelling the caller cancels all children and
- * waits for them; without options, as asyncio's gather does, only for the first of them that
- * ends by it. */
+ * waits for them; without options, as asyncio's gather does, only for the first of them
+ * that ends by it. */
 static int l_gather(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -323,7 +323,8 @@ static int l_gather(lua_State *L)
     if (mode != RETURN_EXCEPTIONS)
         rule |= LUN_STOP_ERROR | LUN_STOP_CANCELLED;
     if (mode == 0)
-        rule |= LUN_STOP_ASKED; /* as asyncio's: thrown as soon as the first child has ended by it */
+        rule |=
+            LUN_STOP_ASKED; /* as asyncio's: thrown when the first child has ended by it */
     lunl_join *g =
         lunl_join_open(L, S->loop, &lunl_join_type, AWAITABLES, n, UINT32_MAX, rule);
     if (g->join.left == 0 && lunl_gives_way(S)) {

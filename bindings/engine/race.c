@@ -193,16 +193,18 @@ static int map_k(lua_State *L, int status, lua_KContext limit)
 static uint32_t check_limit(lua_State *L)
 {
     int integer;
-    if (!lunl_opt_table(L, MAP_OPTIONS) ||
-        lunl_option(L, MAP_OPTIONS, "limit", LUA_TNUMBER) == LUA_TNIL)
-        return INT32_MAX;
-    lua_Integer limit = lua_tointegerx(L, -1, &integer);
-    if (!integer)
-        lunl_arg_error(L, MAP_OPTIONS, LUNL_TYPE_ERROR, "limit: integer expected, got %f",
-                       lua_tonumber(L, -1));
-    if (limit < 1)
-        lunl_arg_error(L, MAP_OPTIONS, LUNL_VALUE_ERROR, "limit: %I is less than 1", limit);
-    lua_pop(L, 1);
+    lua_Integer limit = INT32_MAX;
+    if (lunl_opt_table(L, MAP_OPTIONS) &&
+        lunl_option(L, MAP_OPTIONS, "limit", LUA_TNUMBER) != LUA_TNIL) {
+        limit = lua_tointegerx(L, -1, &integer);
+        if (!integer)
+            lunl_arg_error(L, MAP_OPTIONS, LUNL_TYPE_ERROR,
+                           "limit: integer expected, got %f", lua_tonumber(L, -1));
+        if (limit < 1)
+            lunl_arg_error(L, MAP_OPTIONS, LUNL_VALUE_ERROR, "limit: %I is less than 1",
+                           limit);
+    }
+    lua_settop(L, MAP_OPTIONS);
     return limit < INT32_MAX ? (uint32_t)limit : INT32_MAX;
 }
 

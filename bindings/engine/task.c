@@ -95,7 +95,7 @@ static void let_go(lua_State *L, lunl_state *S, lunl_task *t, uint32_t slot)
     if (t->t.flags & LUN_QUEUED)
         t->u.slot = slot;
     else
-        lunl_release(L, S, slot);
+        lunl_release_fast(L, S, slot);
 }
 
 static void finish(lua_State *L, lunl_state *S, lunl_task *t, enum lun_state state)
@@ -370,17 +370,16 @@ void lunl_step(lun_job *job)
 
 /* ---- making and ending tasks from outside ---- */
 
-lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
+/* The new task on top of function and arguments, which stay. */
+static lunl_task *spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
 {
     lunl_state *S = loop->S;
-    int fn = lua_gettop(L) - nargs;
-    luaL_checkstack(L, 8, NULL);
+    int at = lua_gettop(L) + 1, fn = at - nargs - 1;
     lunl_task *t = lua_newuserdatauv(L, sizeof *t + extra, 2);
-    int at = fn + nargs + 1;
+    uint16_t guest = 0;
     memset(t, 0, sizeof *t + extra);
     lua_pushvalue(L, fn);
     lua_setiuservalue(L, at, 2);
-    uint16_t guest = 0;
     if (nargs == 1) {
         lua_pushvalue(L, fn + 1);
         lua_setiuservalue(L, at, 1);
@@ -393,15 +392,34 @@ lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
         guest |= lunl_note_source(L, at);
     lua_rawgeti(L, LUA_REGISTRYINDEX, loop->mt_task);
     lua_setmetatable(L, at);
-    lua_pushvalue(L, at);
-    uint32_t slot = lunl_hold(L, S, t);
+    uint32_t slot = lunl_hold_at(L, S, at, t);
     lun_task_init(&t->t, &loop->loop, &lunl_future_kinds[LUNL_KIND_TASK], lunl_step);
     t->t.done.order = slot;
     t->t.done.guest = guest;
     t->number = ++S->tasks_made;
+    return t;
+}
+
+lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
+{
+    int fn = lua_gettop(L) - nargs;
+    luaL_checkstack(L, 8, NULL);
+    lunl_task *t = spawn(L, loop, nargs, extra);
     lua_replace(L, fn);
     lua_settop(L, fn);
     return t;
+}
+
+/* --- async.create_task(fn, ...) -> Task
+ * Schedules `fn(...)` to start on the next turn of the running loop. TypeError if it cannot be
+ * called; RuntimeError if no loop runs. Does not suspend. */
+int lunl_create_task(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    if (!lua_isfunction(L, 1))
+        lunl_check_callable(L, 1);
+    spawn(L, lunl_running_loop(L, S), lua_gettop(L) - 1, 0);
+    return 1;
 }
 
 void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t)

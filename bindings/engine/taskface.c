@@ -401,18 +401,6 @@ const luaL_Reg lunl_task_methods[] = {
 
 /* ---- functions ---- */
 
-/* --- async.create_task(fn, ...) -> Task
- * Schedules `fn(...)` to start on the next turn of the running loop. TypeError if it is no
- * function; RuntimeError if no loop runs. Does not suspend. */
-static int l_create_task(lua_State *L)
-{
-    lunl_state *S = lunl_S(L);
-    if (!lua_isfunction(L, 1))
-        lunl_check_callable(L, 1);
-    lunl_spawn(L, lunl_running_loop(L, S), lua_gettop(L) - 1, 0);
-    return 1;
-}
-
 /* --- async.current_task() -> Task or nil: the task that runs now; nil in callbacks and outside. */
 static int l_current_task(lua_State *L)
 {
@@ -473,7 +461,7 @@ lun_future *lunl_ensure_future(lua_State *L, lunl_loop *loop, int idx)
 void lunl_open_task(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"create_task", l_create_task},
+        {"create_task", lunl_create_task},
         {"current_task", l_current_task},
         {"all_tasks", l_all_tasks},
         {NULL, NULL},

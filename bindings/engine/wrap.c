@@ -46,8 +46,9 @@ static int l_wrapped(lua_State *L)
     lunl_state *S = lunl_S(L);
     int n = lua_gettop(L), at = (int)lua_tointeger(L, lua_upvalueindex(4));
     lunl_enter(L, S);
-    if (at == 0)
-        at = n + 1;
+    /* Negative: behind all others, but not behind the function's last parameter. */
+    if (at <= 0)
+        at = at == 0 || n < -at ? n + 1 : -at;
     if (!lua_checkstack(L, MOST_POSITION + 8))
         lunl_throw(L, LUNL_RUNTIME_ERROR, "too many arguments");
     if (n < at - 1) {
@@ -67,17 +68,30 @@ static int l_wrapped(lua_State *L)
     return called(L, LUA_OK, 0);
 }
 
+/* How many parameters the function at 1 has, if that is a fixed number; else 0. */
+static int parameters(lua_State *L)
+{
+    lua_Debug ar;
+    if (!lua_isfunction(L, 1) || lua_iscfunction(L, 1))
+        return 0;
+    lua_pushvalue(L, 1);
+    lua_getinfo(L, ">u", &ar);
+    return ar.isvararg ? 0 : ar.nparams;
+}
+
 /*
  * --- async.wrap(fn, pos?) -> function: `fn`, which takes a callback as its argument number
- * `pos` (1 to 200; by default behind all others), as a function that waits and returns what
- * the callback got. The callback may come at once, later, or never; its first call counts.
- * What `fn` itself returns is dropped. TypeError if `fn` cannot be called or `pos` is no
- * integer, ValueError if it is out of range. Does not suspend.
+ * `pos` (1 to 200), as a function that waits and returns what the callback got. By default
+ * the callback comes behind all other arguments, or, if a Lua function gets more than it
+ * has parameters, as its last parameter. It may come at once, later, or never; its first
+ * call counts. What `fn` itself returns is dropped. TypeError if `fn` cannot be called or
+ * `pos` is no integer, ValueError if it is out of range. Does not suspend.
  */
 static int l_wrap(lua_State *L)
 {
     lunl_check_callable(L, 1);
-    lua_Integer at = lua_isnoneornil(L, 2) ? 0 : lunl_check_integer(L, 2, 1, MOST_POSITION);
+    lua_Integer at =
+        lua_isnoneornil(L, 2) ? -parameters(L) : lunl_check_integer(L, 2, 1, MOST_POSITION);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushvalue(L, lua_upvalueindex(2));
     lua_pushvalue(L, 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * addr.c - sockaddr <-> Lua. Families are called "inet" and "inet6"; an address with its port is
- * written as in URLs, so that an IPv6 one cannot be misread.
+ * addr.c - sockaddr <-> Lua. Families are called "inet" and "inet6"; an address with its
+ * port is written as in URLs, so that an IPv6 one cannot be misread.
  */
 #include "addr.h"
 
@@ -67,7 +67,8 @@ const char *lunl_addr_text(const lunl_addr *a, char *buf)
     int port;
     if (!host_text(a, host, sizeof host, &port))
         return strcpy(buf, "(no address)");
-    snprintf(buf, LUNL_ADDR_TEXT, a->sa.sa_family == AF_INET6 ? "[%s]:%d" : "%s:%d", host, port);
+    snprintf(buf, LUNL_ADDR_TEXT, a->sa.sa_family == AF_INET6 ? "[%s]:%d" : "%s:%d", host,
+             port);
     return buf;
 }
 

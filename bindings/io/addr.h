@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * addr.h - internet addresses: text and numbers to sockaddr and back, and errors that name one.
+ * addr.h - internet addresses: text and numbers to sockaddr and back, and errors that name
+ * one.
  */
 #ifndef LUNL_IO_ADDR_H
 #define LUNL_IO_ADDR_H

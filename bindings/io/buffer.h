@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * buffer.h - the bytes that have arrived and that nobody has taken yet: one block of C memory,
- * filled at its end, emptied at its start.
+ * buffer.h - the bytes that have arrived and that nobody has taken yet: one block of C
+ * memory, filled at its end, emptied at its start.
  *
- * Growing doubles and moving waits until half is free, so that any sequence of small pieces is
- * linear; an empty buffer keeps at most a page, so that idle connections are small.
+ * Growing doubles and moving waits until half is free, so that any sequence of small pieces
+ * is linear; an empty buffer keeps at most a page, so that idle connections are small.
  */
 #ifndef LUNL_IO_BUFFER_H
 #define LUNL_IO_BUFFER_H

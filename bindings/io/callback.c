@@ -3,10 +3,10 @@
  * callback.c - a Lua function that waits for something outside of Lua: the event counts and
  * queues a job, the job calls from the base level of a drain (law 3 of lunl.h).
  *
- * A queued job cannot be taken out of the ready queue, so the memory has two owners: whoever
- * made it and the queue. All of a loop's are in one ring, because a loop that closes drops its
- * queue without running it. Function and arguments lie in a held userdata, which is also the
- * `handle` of a report.
+ * A queued job cannot be taken out of the ready queue, so the memory has two owners:
+ * whoever made it and the queue. All of a loop's are in one ring, because a loop that
+ * closes drops its queue without running it. Function and arguments lie in a held userdata,
+ * which is also the `handle` of a report.
  */
 #include "handle.h"
 
@@ -20,7 +20,8 @@ struct lunl_watcher {
     bool dead; /* nobody but the queue owns it */
 };
 
-/* User values: 1 {n = , function, arguments...}; 2 nil, since a report looks for a future there. */
+/* User values: 1 {n = , function, arguments...}; 2 nil, since a report looks for a future
+ * there. */
 typedef struct held {
     const lunl_type *type;
     lunl_record record;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * dns.c - names to addresses, by the system's resolver in libuv's pool, so /etc/hosts and
- * nsswitch are obeyed. A lookup that runs cannot be stopped: cancelled, its result is dropped.
+ * nsswitch are obeyed. A lookup that runs cannot be stopped: cancelled, its result is
+ * dropped.
  */
 #include "net.h"
 
@@ -67,9 +68,9 @@ static int family_option(lua_State *L, int arg)
 }
 
 /* --- net.getaddrinfo(host, service, opts) -> list of {host = , port = , family = "inet" or
- * "inet6"}: the addresses of a name, in the order of the system. service: a port number, a name
- * such as "http", or nil (port 0). opts: family. Throws OSError "getaddrinfo host: CODE".
- * Suspends; cancelled, the lookup's result is dropped. */
+ * "inet6"}: the addresses of a name, in the order of the system. service: a port number, a
+ * name such as "http", or nil (port 0). opts: family. Throws OSError "getaddrinfo host:
+ * CODE". Suspends; cancelled, the lookup's result is dropped. */
 static int l_getaddrinfo(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

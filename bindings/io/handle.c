@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * handle.c - opening, counting and closing libuv's handles; the end of all of them when their
- * loop closes. The laws are in handle.h.
+ * handle.c - opening, counting and closing libuv's handles; the end of all of them when
+ * their loop closes. The laws are in handle.h.
  */
 #include "handle.h"
 
 #include <poll.h>
 #include <string.h>
 
-static const uint64_t LINGER = 1000000000; /* ns that output has to get out when its loop closes */
+static const uint64_t LINGER =
+    1000000000; /* ns that output has to get out when its loop closes */
 
 lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop)
 {
@@ -120,7 +121,8 @@ static void linger(lunl_loop *loop, lunl_io *io)
         uint64_t now = uv_hrtime();
         if (lun_list_alone(&io->handles) || now >= end)
             return;
-        int left = (int)((end - now) / 1000000) + 1, timeout = uv_backend_timeout(loop->loop.uv);
+        int left = (int)((end - now) / 1000000) + 1,
+            timeout = uv_backend_timeout(loop->loop.uv);
         poll(&backend, 1, timeout >= 0 && timeout < left ? timeout : left);
     }
 }

@@ -2,14 +2,15 @@
 /*
  * handle.h - what every libuv handle of ours begins with, and what io/ keeps per loop.
  *
- * A handle is C memory: libuv may need it longer than any Lua object lives. The Lua object on
- * top of it (a box) points to it until the handle begins to close; from then on each lives by
- * itself, so a box that outlives its loop is harmless.
+ * A handle is C memory: libuv may need it longer than any Lua object lives. The Lua object
+ * on top of it (a box) points to it until the handle begins to close; from then on each
+ * lives by itself, so a box that outlives its loop is harmless.
  *
  * Laws:
- *  1. A handle is counted in loop->count.handles from lunl_handle_opened to its close callback,
- *     and in the ring of its loop until it begins to close.
- *  2. `closing` is called once, before uv_close: it cuts the links to the box, wakes who waits.
+ *  1. A handle is counted in loop->count.handles from lunl_handle_opened to its close
+ * callback, and in the ring of its loop until it begins to close.
+ *  2. `closing` is called once, before uv_close: it cuts the links to the box, wakes who
+ * waits.
  *  3. The memory goes in the close callback and nowhere else.
  */
 #ifndef LUNL_IO_HANDLE_H
@@ -26,8 +27,10 @@ typedef struct lunl_polls lunl_polls;
 
 typedef struct lunl_handle_kind {
     void (*closing)(lunl_handle *h); /* law 2; may be NULL */
-    void (*closed)(lunl_handle *h);  /* in the close callback, before the memory goes; may be NULL */
-    bool (*lingers)(lunl_handle *h); /* true: it closes by itself when its output is out; may be NULL */
+    void (*closed)(
+        lunl_handle *h); /* in the close callback, before the memory goes; may be NULL */
+    bool (*lingers)(
+        lunl_handle *h); /* true: it closes by itself when its output is out; may be NULL */
 } lunl_handle_kind;
 
 struct lunl_handle {
@@ -56,7 +59,8 @@ lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop);
 void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods,
                     const luaL_Reg *meta);
 
-/* Zeroed memory for a handle; NULL says no memory. For lunl_handle_opened or lunl_handle_discard. */
+/* Zeroed memory for a handle; NULL says no memory. For lunl_handle_opened or
+ * lunl_handle_discard. */
 void *lunl_handle_new(lunl_loop *loop, const lunl_handle_kind *kind, size_t size);
 /* `uv`, inside `h`, has been initialised: `h` exists from here on. */
 void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv);
@@ -68,7 +72,8 @@ void lunl_handle_close(lunl_handle *h);
 /* op.c: the loop closes: releases the ops that dead coroutines hold. */
 void lunl_ops_close(lunl_io *io);
 
-/* poll.c: a descriptor of ours has number `fd`: a watch on a closed one of that number is over. */
+/* poll.c: a descriptor of ours has number `fd`: a watch on a closed one of that number is
+ * over. */
 void lunl_polls_forget(lunl_loop *loop, int fd);
 
 /* signal.c: the number of "SIGTERM" or "TERM", 0 if there is none. */
@@ -78,7 +83,8 @@ int lunl_signal_number(const char *name);
 typedef struct lunl_record {
     lun_link link; /* in io->records while held */
     uint32_t slot;
-    void (*over)(struct lunl_record *r); /* the loop closes: cuts the links into it; may be NULL */
+    void (*over)(
+        struct lunl_record *r); /* the loop closes: cuts the links into it; may be NULL */
 } lunl_record;
 
 /* Holds the value on top, popping it, around `r`; raises if there is no memory. */
@@ -94,7 +100,8 @@ lunl_watcher *lunl_watcher_new(lua_State *L, lunl_loop *loop, int first);
 void lunl_watcher_due(lunl_watcher *w);
 /* True if a call is due that has not been made. */
 bool lunl_watcher_busy(const lunl_watcher *w);
-/* Lets the function go; calls that are due are dropped, and `w` is no longer the caller's. */
+/* Lets the function go; calls that are due are dropped, and `w` is no longer the caller's.
+ */
 void lunl_watcher_free(lua_State *L, lunl_watcher *w);
 /* The same where Lua must not be touched: the function goes in the next turn. */
 void lunl_watcher_drop(lunl_watcher *w);

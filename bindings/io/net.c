@@ -2,9 +2,10 @@
 /*
  * net.c - the module net: one table of the functions in tcp.c, server.c and dns.c.
  *
- * libuv writes with write(2), which cannot be told to spare the process when the peer is gone.
- * So loading this module ignores SIGPIPE, if the process has left that at its default (children
- * that libuv starts have it back); hosts that want to die of it can put it back afterwards.
+ * libuv writes with write(2), which cannot be told to spare the process when the peer is
+ * gone. So loading this module ignores SIGPIPE, if the process has left that at its default
+ * (children that libuv starts have it back); hosts that want to die of it can put it back
+ * afterwards.
  */
 #include "net.h"
 

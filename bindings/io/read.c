@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * read.c - reading with Lua's formats. A read looks into the buffer; if that does not hold
- * enough it says how many bytes would be worth another look, and waits. Bytes are consumed when
- * the whole read has succeeded, so a cancelled or failed read loses none.
+ * enough it says how many bytes would be worth another look, and waits. Bytes are consumed
+ * when the whole read has succeeded, so a cancelled or failed read loses none.
  */
 #include "stream.h"
 
@@ -29,8 +29,9 @@ enum found { GOT, MORE, END, FAILED, OVER, CUT };
 typedef struct look {
     const char *p; /* what is there for this format ... */
     size_t n;
-    size_t give, use; /* GOT: bytes of the result, bytes to consume; OVER: give is `consumed` */
-    size_t need;      /* MORE: bytes that there must be */
+    size_t give,
+        use;     /* GOT: bytes of the result, bytes to consume; OVER: give is `consumed` */
+    size_t need; /* MORE: bytes that there must be */
 } look;
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -179,12 +180,14 @@ static bool take_one_of(numeral *m, const char *set)
 static int take_digits(numeral *m, bool hex)
 {
     int n = 0;
-    for (int c = peek(m); c >= 0 && (hex ? isxdigit(c) : isdigit(c)) && take(m); c = peek(m))
+    for (int c = peek(m); c >= 0 && (hex ? isxdigit(c) : isdigit(c)) && take(m);
+         c = peek(m))
         n++;
     return n;
 }
 
-/* The longest prefix that looks like a numeral: give..use; needs the character behind it. */
+/* The longest prefix that looks like a numeral: give..use; needs the character behind it.
+ */
 static enum found look_number(lunl_stream *s, look *k)
 {
     numeral m = {.p = k->p, .n = k->n};
@@ -256,16 +259,19 @@ static bool push(lua_State *L, const want *w, const look *k)
     return false;
 }
 
-static _Noreturn void fail_over(lua_State *L, lunl_stream *s, const want *w, size_t consumed)
+static _Noreturn void fail_over(lua_State *L, lunl_stream *s, const want *w,
+                                size_t consumed)
 {
     char text[LUNL_ADDR_TEXT];
     lunl_addr_text(&s->peer, text);
     if (w->kind == UNTIL)
-        lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR, "read_until %s: no separator within %I bytes",
-                       text, (LUAI_UACINT)w->n);
+        lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR,
+                       "read_until %s: no separator within %I bytes", text,
+                       (LUAI_UACINT)w->n);
     else
-        lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR, "read %s: the line is longer than %I bytes",
-                       text, (LUAI_UACINT)s->limit);
+        lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR,
+                       "read %s: the line is longer than %I bytes", text,
+                       (LUAI_UACINT)s->limit);
     lua_pushinteger(L, (lua_Integer)consumed);
     lunl_error_set(L, lua_absindex(L, -2), "consumed");
     lua_error(L);
@@ -287,8 +293,8 @@ static _Noreturn void fail_cut(lua_State *L, lunl_stream *s, const want *w, cons
 }
 
 /*
- * A read in progress has its arguments at 1 .. base and its results behind them; the context of
- * its continuation is base * 4 + how the arguments are to be understood.
+ * A read in progress has its arguments at 1 .. base and its results behind them; the
+ * context of its continuation is base * 4 + how the arguments are to be understood.
  */
 enum call { FORMATS, CALL_SOME, CALL_UNTIL };
 
@@ -340,8 +346,8 @@ static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, want
 
 static int on_readable(lua_State *L, int status, lua_KContext ctx);
 
-static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, size_t need,
-                          lua_KContext ctx)
+static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
+                          size_t need, lua_KContext ctx)
 {
     lunl_conn *c = s->c;
     lunl_io *io = c->h.loop->io;
@@ -360,7 +366,8 @@ static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream 
 }
 
 /* Goes on with the first wish that has no result yet. */
-static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, lua_KContext ctx)
+static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
+                   lua_KContext ctx)
 {
     enum call call = ctx & 3;
     int base = (int)(ctx >> 2), n = call == FORMATS ? base - 1 : 1;
@@ -439,20 +446,22 @@ static int read_formats(lua_State *L, lunl_state *S)
     return begin(L, S, s, FORMATS);
 }
 
-/* --- stream:read(...) -> one value per format: "l" a line without its end (the default), "L"
- * with it, "a" all up to the end of the stream, "n" a number, an integer that many bytes or, at
- * the end, fewer. nil at the end of the stream, after which no further format is read; "a" gives
- * "". A line over the stream's limit (64 KiB unless set) throws LimitOverrunError with the field
- * consumed; a failing connection OSError "read address: CODE", after all that had arrived; a
- * second reader RuntimeError. Suspends; cancelled or failed, it has consumed nothing. */
+/* --- stream:read(...) -> one value per format: "l" a line without its end (the default),
+ * "L" with it, "a" all up to the end of the stream, "n" a number, an integer that many
+ * bytes or, at the end, fewer. nil at the end of the stream, after which no further format
+ * is read; "a" gives
+ * "". A line over the stream's limit (64 KiB unless set) throws LimitOverrunError with the
+ * field consumed; a failing connection OSError "read address: CODE", after all that had
+ * arrived; a second reader RuntimeError. Suspends; cancelled or failed, it has consumed
+ * nothing. */
 static int l_read(lua_State *L)
 {
     return read_formats(L, lunl_S(L));
 }
 
-/* --- stream:read_some(max) -> the bytes that are there, at least one, at most `max` (64 KiB if
- * nil), or nil at the end of the stream. Throws as read does. Suspends until there is a byte;
- * cancelled, it has consumed nothing. */
+/* --- stream:read_some(max) -> the bytes that are there, at least one, at most `max` (64
+ * KiB if nil), or nil at the end of the stream. Throws as read does. Suspends until there
+ * is a byte; cancelled, it has consumed nothing. */
 static int l_read_some(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -463,11 +472,11 @@ static int l_read_some(lua_State *L)
     return begin(L, S, s, CALL_SOME);
 }
 
-/* --- stream:read_until(sep, max) -> all bytes up to and with the string `sep`, or nil at the
- * end of the stream. More than `max` bytes before it (the stream's limit if nil) throw
+/* --- stream:read_until(sep, max) -> all bytes up to and with the string `sep`, or nil at
+ * the end of the stream. More than `max` bytes before it (the stream's limit if nil) throw
  * LimitOverrunError with the field consumed; the end of the stream before it throws
- * IncompleteReadError with the fields partial and expected. Suspends; cancelled or failed, it
- * has consumed nothing. */
+ * IncompleteReadError with the fields partial and expected. Suspends; cancelled or failed,
+ * it has consumed nothing. */
 static int l_read_until(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -493,9 +502,9 @@ static int l_next(lua_State *L)
     return read_formats(L, lunl_S(L));
 }
 
-/* --- stream:lines(...) -> an iterator that reads with these formats ("l" if none), at most 200,
- * each time it is called; a `for` loop over it ends at the end of the stream. Does not suspend
- * itself; the iterator does and throws as read does. */
+/* --- stream:lines(...) -> an iterator that reads with these formats ("l" if none), at most
+ * 200, each time it is called; a `for` loop over it ends at the end of the stream. Does not
+ * suspend itself; the iterator does and throws as read does. */
 static int l_lines(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

@@ -6,8 +6,9 @@
  */
 #include "server.h"
 
-static const uint64_t REPORT_INTERVAL = 1000000000; /* ns between two reports of failing accepts */
-static const double PAUSE = 0.1;                    /* s until the next try after one */
+static const uint64_t REPORT_INTERVAL =
+    1000000000;                  /* ns between two reports of failing accepts */
+static const double PAUSE = 0.1; /* s until the next try after one */
 
 /* User values: 1 the task, 2 the stream, 3 the server. */
 typedef struct connection {
@@ -206,8 +207,8 @@ static int serve_on(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv)
 /* --- server:serve(handler): accepts for ever and runs handler(stream) as a task for each
  * connection; its stream is closed when the handler ends, its error goes to the exception
  * handler. Returns when the server has been closed and the last connection has ended.
- * Suspends; cancelled, it cancels the connections, waits for them and throws CancelledError.
- * Throws RuntimeError if the server is served already. */
+ * Suspends; cancelled, it cancels the connections, waits for them and throws
+ * CancelledError. Throws RuntimeError if the server is served already. */
 static int l_serve(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

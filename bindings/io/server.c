@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server.c - listening and accepting. A connection is accepted by the task that asks for it, in
- * its own coroutine; libuv is asked to tell of the next one only while somebody waits.
+ * server.c - listening and accepting. A connection is accepted by the task that asks for
+ * it, in its own coroutine; libuv is asked to tell of the next one only while somebody
+ * waits.
  */
 #include "server.h"
 
@@ -69,13 +70,15 @@ lunl_server *lunl_open_server(lua_State *L, lunl_state *S, const char *what)
         lua_error(L);
     }
     if (S->loop != sv->l->h.loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the server belongs to another event loop", what);
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the server belongs to another event loop",
+                   what);
     return sv;
 }
 
 /* ---- listening ---- */
 
-/* A socket that listens, its number in *fd: 0, or libuv's code with the call that failed. */
+/* A socket that listens, its number in *fd: 0, or libuv's code with the call that failed.
+ */
 static int open_socket(const lunl_addr *addr, bool dual, bool share, int backlog, int *fd,
                        const char **call)
 {
@@ -183,7 +186,8 @@ static int request_push(lua_State *L, lun_op *op)
         if (try_listen(L, r, &addr))
             return 1;
     }
-    fail(L, &r->bad, r->error ? r->error : UV_EAI_NODATA, r->error ? r->call : "getaddrinfo");
+    fail(L, &r->bad, r->error ? r->error : UV_EAI_NODATA,
+         r->error ? r->call : "getaddrinfo");
 }
 
 static const lunl_op_kind request_kind = {
@@ -218,10 +222,11 @@ static int listen_everywhere(lua_State *L, request *r)
 }
 
 /* --- net.listen(host, port, opts) -> Server: listens for TCP connections. host: a numeric
- * address, a name (the first of its addresses that works), or nil, "" or "*" for all of this
- * machine; port 0: any free one. opts: backlog (128), reuse_port (false); nodelay (true) and
- * limit (65536 bytes of a line) of the accepted streams. Throws OSError "bind address: CODE" or
- * "getaddrinfo host: CODE". Suspends only to look up a name, safe to cancel. */
+ * address, a name (the first of its addresses that works), or nil, "" or "*" for all of
+ * this machine; port 0: any free one. opts: backlog (128), reuse_port (false); nodelay
+ * (true) and limit (65536 bytes of a line) of the accepted streams. Throws OSError "bind
+ * address: CODE" or "getaddrinfo host: CODE". Suspends only to look up a name, safe to
+ * cancel. */
 static int l_listen(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -240,7 +245,8 @@ static int l_listen(lua_State *L)
             fail(L, &fields.bad, fields.error, fields.call);
         return 1;
     }
-    static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                          .ai_flags = AI_PASSIVE};
     lunl_enter(L, S);
     request *r = lunl_op_new(L, fields.loop, &request_kind, sizeof *r);
     r->loop = fields.loop;
@@ -254,7 +260,8 @@ static int l_listen(lua_State *L)
 
 /* ---- accepting ---- */
 
-/* Readable, or in trouble: either way an accept tells. Libuv is asked again by who still waits. */
+/* Readable, or in trouble: either way an accept tells. Libuv is asked again by who still
+ * waits. */
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     lunl_listener *l = poll->data;
@@ -331,7 +338,8 @@ int lunl_server_accept(lua_State *L, lunl_server *sv)
     for (int i = 0; !l->ready && i < BAD_PEERS; i++) {
         struct sockaddr_storage sa;
         socklen_t size = sizeof sa;
-        int fd = accept4(l->fd, (struct sockaddr *)&sa, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd =
+            accept4(l->fd, (struct sockaddr *)&sa, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (peer_failed(errno))
                 continue;
@@ -376,8 +384,9 @@ static int accept_on(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv)
     return lunl_suspend(L, S, 0, on_acceptable);
 }
 
-/* --- server:accept() -> Stream: the next connection. Throws OSError "accept address: CODE",
- * ECANCELED if the server is closed meanwhile. Suspends; cancelled, no connection is lost. */
+/* --- server:accept() -> Stream: the next connection. Throws OSError "accept address:
+ * CODE", ECANCELED if the server is closed meanwhile. Suspends; cancelled, no connection is
+ * lost. */
 static int l_accept(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -398,9 +407,10 @@ static int l_address(lua_State *L)
     return 1;
 }
 
-/* --- server:close() stops listening: new connections are refused, those that are there go on,
- * and `serve` returns when its last one has ended; a task in `accept` gets OSError ECANCELED.
- * Closing twice is harmless. Does not suspend. Also called at the end of the block of a
+/* --- server:close() stops listening: new connections are refused, those that are there go
+ * on, and `serve` returns when its last one has ended; a task in `accept` gets OSError
+ * ECANCELED. Closing twice is harmless. Does not suspend. Also called at the end of the
+ * block of a
  * `<close>` variable. */
 static int l_close(lua_State *L)
 {
@@ -417,12 +427,14 @@ static int l_gc(lua_State *L)
     return 0;
 }
 
-/* --- server:__tostring() -> "<Server open 127.0.0.1:80>" or "<Server closed 127.0.0.1:80>". */
+/* --- server:__tostring() -> "<Server open 127.0.0.1:80>" or "<Server closed
+ * 127.0.0.1:80>". */
 static int l_tostring(lua_State *L)
 {
     lunl_server *sv = lunl_check_server(L);
     char text[LUNL_ADDR_TEXT];
-    lua_pushfstring(L, "<Server %s %s>", sv->l ? "open" : "closed", lunl_addr_text(&sv->addr, text));
+    lua_pushfstring(L, "<Server %s %s>", sv->l ? "open" : "closed",
+                    lunl_addr_text(&sv->addr, text));
     return 1;
 }
 

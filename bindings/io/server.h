@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server.h - a listening socket: server.c makes, accepts and closes, serve.c runs a handler for
- * each connection.
+ * server.h - a listening socket: server.c makes, accepts and closes, serve.c runs a handler
+ * for each connection.
  *
- * libuv accepts by itself and, when descriptors run out, turns peers away without a word. So
- * the socket is ours and libuv only says when it is readable: connections that cannot be taken
- * stay in the system's queue, and the error is seen.
+ * libuv accepts by itself and, when descriptors run out, turns peers away without a word.
+ * So the socket is ours and libuv only says when it is readable: connections that cannot be
+ * taken stay in the system's queue, and the error is seen.
  */
 #ifndef LUNL_IO_SERVER_H
 #define LUNL_IO_SERVER_H

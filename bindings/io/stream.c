@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.c - the connection, the Lua object on top of it, and how the two part. The laws are in
- * stream.h; nothing here knows where the bytes come from.
+ * stream.c - the connection, the Lua object on top of it, and how the two part. The laws
+ * are in stream.h; nothing here knows where the bytes come from.
  */
 #include "stream.h"
 
@@ -53,7 +53,8 @@ int lunl_conn_fd(const lunl_conn *c)
     return fd;
 }
 
-lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer, size_t limit)
+lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
+                              size_t limit)
 {
     lunl_stream *s = lunl_new(L, &lunl_stream_type, sizeof *s, 0);
     lun_park_init(&s->readers, &c->h.loop->loop, NULL);
@@ -97,7 +98,8 @@ lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
         lua_error(L);
     }
     if (S->loop != s->c->h.loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the stream belongs to another event loop", what);
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the stream belongs to another event loop",
+                   what);
     return s;
 }
 
@@ -110,8 +112,8 @@ void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what)
 }
 
 /* --- stream:close() closes the stream; output that `write` accepted still goes out. A task
- * that waits in `read` or `write` gets OSError ECANCELED. Closing twice is harmless. Does not
- * suspend. Also called at the end of the block of a `<close>` variable. */
+ * that waits in `read` or `write` gets OSError ECANCELED. Closing twice is harmless. Does
+ * not suspend. Also called at the end of the block of a `<close>` variable. */
 static int l_close(lua_State *L)
 {
     lunl_stream_close(lunl_check_stream(L));
@@ -127,8 +129,8 @@ static int l_gc(lua_State *L)
     return 0;
 }
 
-/* --- stream:peer() -> {host = , port = , family = "inet" or "inet6"}: the other end. Throws
- * OSError on a closed stream. Does not suspend. */
+/* --- stream:peer() -> {host = , port = , family = "inet" or "inet6"}: the other end.
+ * Throws OSError on a closed stream. Does not suspend. */
 static int l_peer(lua_State *L)
 {
     lunl_stream *s = lunl_open_stream(L, lunl_S(L), "peer");
@@ -136,8 +138,8 @@ static int l_peer(lua_State *L)
     return 1;
 }
 
-/* --- stream:sock() -> {host = , port = , family = "inet" or "inet6"}: this end. Throws OSError
- * on a closed stream. Does not suspend. */
+/* --- stream:sock() -> {host = , port = , family = "inet" or "inet6"}: this end. Throws
+ * OSError on a closed stream. Does not suspend. */
 static int l_sock(lua_State *L)
 {
     lunl_stream *s = lunl_open_stream(L, lunl_S(L), "sock");
@@ -151,12 +153,14 @@ static int l_sock(lua_State *L)
     return 1;
 }
 
-/* --- stream:__tostring() -> "<Stream open 127.0.0.1:80>" or "<Stream closed 127.0.0.1:80>". */
+/* --- stream:__tostring() -> "<Stream open 127.0.0.1:80>" or "<Stream closed
+ * 127.0.0.1:80>". */
 static int l_tostring(lua_State *L)
 {
     lunl_stream *s = lunl_check_stream(L);
     char text[LUNL_ADDR_TEXT];
-    lua_pushfstring(L, "<Stream %s %s>", s->c ? "open" : "closed", lunl_addr_text(&s->peer, text));
+    lua_pushfstring(L, "<Stream %s %s>", s->c ? "open" : "closed",
+                    lunl_addr_text(&s->peer, text));
     return 1;
 }
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.h - a two-way stream of bytes: the connection in C (lunl_conn) and the Lua object on
- * top (lunl_stream). stream.c: the two and their end; read.c and write.c: what goes through.
+ * stream.h - a two-way stream of bytes: the connection in C (lunl_conn) and the Lua object
+ * on top (lunl_stream). stream.c: the two and their end; read.c and write.c: what goes
+ * through.
  *
  * Laws:
- *  1. The connection and the object point at each other until either is closed or collected;
- *     then both pointers are NULL. A connection that still has output lives on without an object.
- *  2. One task reads and one writes at a time; they wait in the object's parks, which are alive
- *     because the object lies on their stack, however early the connection goes.
+ *  1. The connection and the object point at each other until either is closed or
+ * collected; then both pointers are NULL. A connection that still has output lives on
+ * without an object.
+ *  2. One task reads and one writes at a time; they wait in the object's parks, which are
+ * alive because the object lies on their stack, however early the connection goes.
  *  3. libuv reads while somebody asks, and at most one piece more, which stays in `in`.
  *  4. What has been accepted for writing goes out, whatever becomes of the writer.
  */
@@ -58,12 +60,15 @@ struct lunl_stream {
 
 extern const lunl_type lunl_stream_type;
 
-/* Makes a connection without a socket; NULL: no memory. To be opened, or lunl_handle_discard. */
+/* Makes a connection without a socket; NULL: no memory. To be opened, or
+ * lunl_handle_discard. */
 lunl_conn *lunl_conn_new(lunl_loop *loop);
 /*
- * New stream on the stack that owns the opened `c`. If it raises, `c` is still the caller's.
+ * New stream on the stack that owns the opened `c`. If it raises, `c` is still the
+ * caller's.
  */
-lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer, size_t limit);
+lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
+                              size_t limit);
 /* Closes it for Lua; output that is queued still goes out. Harmless if it is closed. */
 void lunl_stream_close(lunl_stream *s);
 /* The descriptor of an open connection. */
@@ -71,7 +76,8 @@ int lunl_conn_fd(const lunl_conn *c);
 
 /* The stream at 1, whatever became of it. */
 lunl_stream *lunl_check_stream(lua_State *L);
-/* The same, open and of the running loop; else OSError EBADF "what address: closed" or RuntimeError. */
+/* The same, open and of the running loop; else OSError EBADF "what address: closed" or
+ * RuntimeError. */
 lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what);
 /* Throws the OSError "what address: CODE". */
 _Noreturn void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what);

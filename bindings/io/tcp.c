@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tcp.c - connecting. One op is a small state machine in C: it resolves the name, then tries one
- * address after the other; the task waits once, for the whole. The first error is the one that
- * is thrown. Whatever ends it early (a cancel, the timeout, a loop that closes) closes the
- * socket of the attempt in progress.
+ * tcp.c - connecting. One op is a small state machine in C: it resolves the name, then
+ * tries one address after the other; the task waits once, for the whole. The first error is
+ * the one that is thrown. Whatever ends it early (a cancel, the timeout, a loop that
+ * closes) closes the socket of the attempt in progress.
  */
 #include "net.h"
 
@@ -109,7 +109,8 @@ static int attempt(connection *k)
     return err;
 }
 
-/* Tries the addresses that are left until one attempt is on its way; ends if there is none. */
+/* Tries the addresses that are left until one attempt is on its way; ends if there is none.
+ */
 static void try_next(connection *k)
 {
     while (k->next) {
@@ -132,7 +133,8 @@ static void on_connect(uv_connect_t *req, int status)
     } else if (status == 0) {
         end(k, 0);
     } else {
-        /* The loop closes all handles, this one included: there is no use in another attempt. */
+        /* The loop closes all handles, this one included: there is no use in another
+         * attempt. */
         if (k->c->h.closing)
             k->next = NULL;
         note_error(k, status);
@@ -158,8 +160,8 @@ static int connection_push(lua_State *L, lun_op *op)
     connection *k = (connection *)op;
     char text[LUNL_ADDR_TEXT];
     if (k->timed_out)
-        lunl_throw(L, LUNL_TIMEOUT_ERROR, "connect %s:%d: no connection within %f seconds", k->host,
-                   k->port, k->timeout);
+        lunl_throw(L, LUNL_TIMEOUT_ERROR, "connect %s:%d: no connection within %f seconds",
+                   k->host, k->port, k->timeout);
     if (op->status < 0) {
         bool known = k->bad.sa.sa_family != AF_UNSPEC;
         lunl_error_addr(L, op->status, known ? "connect" : "getaddrinfo",
@@ -172,17 +174,20 @@ static int connection_push(lua_State *L, lun_op *op)
 }
 
 static const lunl_op_kind connection_kind = {
-    {{"connect", lun_op_cancel_kind}, connection_abort, connection_fini}, connection_push, NULL};
+    {{"connect", lun_op_cancel_kind}, connection_abort, connection_fini},
+    connection_push,
+    NULL};
 
 bool lunl_flag(lua_State *L, int arg, const char *name, bool none)
 {
-    bool on = lunl_option(L, arg, name, LUA_TBOOLEAN) == LUA_TNIL ? none : lua_toboolean(L, -1);
+    bool on =
+        lunl_option(L, arg, name, LUA_TBOOLEAN) == LUA_TNIL ? none : lua_toboolean(L, -1);
     lua_pop(L, 1);
     return on;
 }
 
 lua_Integer lunl_integer_option(lua_State *L, int arg, const char *name, lua_Integer least,
-                                  lua_Integer most, lua_Integer none)
+                                lua_Integer most, lua_Integer none)
 {
     if (lunl_option(L, arg, name, LUA_TNUMBER) != LUA_TNIL) {
         int isint;
@@ -206,7 +211,8 @@ void lunl_net_options(lua_State *L, int arg, bool given, lunl_net_opts *opts)
         lunl_throw(L, LUNL_VALUE_ERROR, "tls: not supported yet");
     lua_pop(L, 1);
     opts->nodelay = lunl_flag(L, arg, "nodelay", true);
-    opts->limit = (size_t)lunl_integer_option(L, arg, "limit", 1, LUA_MAXINTEGER / 4, LUNL_LINE_LIMIT);
+    opts->limit = (size_t)lunl_integer_option(L, arg, "limit", 1, LUA_MAXINTEGER / 4,
+                                              LUNL_LINE_LIMIT);
 }
 
 /* Options of connect alone. */
@@ -215,7 +221,8 @@ static void connect_options(lua_State *L, int arg, connection *k)
     if (lunl_option(L, arg, "timeout", LUA_TNUMBER) != LUA_TNIL) {
         k->timeout = lua_tonumber(L, -1);
         if (k->timeout != k->timeout)
-            lunl_arg_error(L, arg, LUNL_TYPE_ERROR, "field 'timeout': a number of seconds expected");
+            lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
+                           "field 'timeout': a number of seconds expected");
     }
     lua_pop(L, 1);
     if (lunl_option(L, arg, "local_address", LUA_TSTRING) != LUA_TNIL &&
@@ -226,12 +233,15 @@ static void connect_options(lua_State *L, int arg, connection *k)
     lua_pop(L, 1);
 }
 
-/* Starts the machine; what fails at once ends it, too. 0, or the code of a lookup that cannot be. */
+/* Starts the machine; what fails at once ends it, too. 0, or the code of a lookup that
+ * cannot be. */
 static int begin(connection *k)
 {
-    static const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    static const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                          .ai_socktype = SOCK_STREAM};
     if (!lunl_addr_parse(&k->to, k->host, k->port))
-        return uv_getaddrinfo(k->loop->loop.uv, &k->resolve, on_resolved, k->host, NULL, &hints);
+        return uv_getaddrinfo(k->loop->loop.uv, &k->resolve, on_resolved, k->host, NULL,
+                              &hints);
     int err = attempt(k);
     if (err != 0) {
         note_error(k, err);
@@ -240,11 +250,11 @@ static int begin(connection *k)
     return 0;
 }
 
-/* --- net.connect(host, port, opts) -> Stream: a TCP connection to a numeric address or a name,
- * of which each address is tried in turn. opts: timeout (seconds, for everything), nodelay
- * (true), local_address (numeric), limit (bytes of a line, 65536). Throws OSError
- * "connect address: CODE" or "getaddrinfo host: CODE" (the first error), TimeoutError. Suspends;
- * cancelled, nothing is left open. */
+/* --- net.connect(host, port, opts) -> Stream: a TCP connection to a numeric address or a
+ * name, of which each address is tried in turn. opts: timeout (seconds, for everything),
+ * nodelay (true), local_address (numeric), limit (bytes of a line, 65536). Throws OSError
+ * "connect address: CODE" or "getaddrinfo host: CODE" (the first error), TimeoutError.
+ * Suspends; cancelled, nothing is left open. */
 static int l_connect(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -271,7 +281,8 @@ static int l_connect(lua_State *L)
     lun_timer_init(&k->timer, on_timeout);
     int err = 0;
     if (limited)
-        err = lun_timer_start(&loop->loop, &k->timer, lun_loop_deadline(&loop->loop, k->timeout));
+        err = lun_timer_start(&loop->loop, &k->timer,
+                              lun_loop_deadline(&loop->loop, k->timeout));
     if (err == 0)
         err = begin(k);
     if (err != 0) {

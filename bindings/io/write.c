@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * write.c - writing and half closing. What the socket takes at once is never copied; the rest
- * goes into one block of C memory that libuv works off, whatever becomes of the task. Above the
- * high-water mark the task waits, so a slow peer costs one write and the mark, no more.
+ * write.c - writing and half closing. What the socket takes at once is never copied; the
+ * rest goes into one block of C memory that libuv works off, whatever becomes of the task.
+ * Above the high-water mark the task waits, so a slow peer costs one write and the mark, no
+ * more.
  */
 #include "stream.h"
 
@@ -48,8 +49,10 @@ static void on_written(uv_write_t *uv, int status)
     }
 }
 
-/* The next strings from argument *i, byte *off, up to `last`. How many; *total: their bytes. */
-static unsigned gather(lua_State *L, int i, int last, size_t off, uv_buf_t *bufs, size_t *total)
+/* The next strings from argument *i, byte *off, up to `last`. How many; *total: their
+ * bytes. */
+static unsigned gather(lua_State *L, int i, int last, size_t off, uv_buf_t *bufs,
+                       size_t *total)
 {
     unsigned n = 0;
     *total = 0;
@@ -137,7 +140,8 @@ enum phase {
     AFTER,  /* everything is taken, the queue is too long to go on */
 };
 
-static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, enum phase at);
+static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
+                    enum phase at);
 
 static int on_writable(lua_State *L, int status, lua_KContext ctx)
 {
@@ -178,11 +182,11 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
     return lunl_suspend(L, S, at, on_writable);
 }
 
-/* --- stream:write(...) -> stream: sends strings and numbers, in order. Suspends while more than
- * 64 KiB are waiting to be sent. Cancelled, it throws CancelledError, and what it has accepted
- * still goes out: all arguments, unless the queue was full before. Throws OSError
- * "write address: CODE", also for a failure of an earlier write's rest; RuntimeError if another
- * task is writing or after shutdown(). */
+/* --- stream:write(...) -> stream: sends strings and numbers, in order. Suspends while more
+ * than 64 KiB are waiting to be sent. Cancelled, it throws CancelledError, and what it has
+ * accepted still goes out: all arguments, unless the queue was full before. Throws OSError
+ * "write address: CODE", also for a failure of an earlier write's rest; RuntimeError if
+ * another task is writing or after shutdown(). */
 static int l_write(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -230,10 +234,10 @@ static int on_out(lua_State *L, int status, lua_KContext ctx)
     return lunl_suspend(L, S, 0, on_out);
 }
 
-/* --- stream:shutdown() half close: after all that was written the other end reads the end of
- * the stream; reading goes on. Suspends until the queue is out; cancelled, it throws
- * CancelledError and the half close still comes. Calling it twice is harmless. Throws OSError
- * "shutdown address: CODE", RuntimeError if another task is writing. */
+/* --- stream:shutdown() half close: after all that was written the other end reads the end
+ * of the stream; reading goes on. Suspends until the queue is out; cancelled, it throws
+ * CancelledError and the half close still comes. Calling it twice is harmless. Throws
+ * OSError "shutdown address: CODE", RuntimeError if another task is writing. */
 static int l_shutdown(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -241,7 +245,8 @@ static int l_shutdown(lua_State *L)
     lun_task *t = lunl_enter(L, S);
     lunl_conn *c = s->c;
     if (s->writer)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "shutdown: another task is writing to this stream");
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "shutdown: another task is writing to this stream");
     lua_settop(L, 1);
     if (c->write_error)
         lunl_stream_fail(L, s, c->write_error, "shutdown");
@@ -258,4 +263,5 @@ static int l_shutdown(lua_State *L)
     return lunl_suspend(L, S, 0, on_out);
 }
 
-const luaL_Reg lunl_write_methods[] = {{"write", l_write}, {"shutdown", l_shutdown}, {NULL, NULL}};
+const luaL_Reg lunl_write_methods[] = {
+    {"write", l_write}, {"shutdown", l_shutdown}, {NULL, NULL}};

@@ -65,7 +65,10 @@ describe("Barrier", function()
   it("serves more tasks than parties in rounds", function()
     local barrier, places, tasks = async.Barrier(3), {}, {}
     for i = 1, 9 do
-      tasks[i] = async.create_task(function() places[#places + 1] = barrier:wait() end)
+      tasks[i] = async.create_task(function()
+        local place = barrier:wait()
+        places[#places + 1] = place
+      end)
     end
     async.gather(tasks)
     assert.same({ 0, 0, 0, 1, 1, 1, 2, 2, 2 }, sorted(places))

@@ -1,13 +1,5 @@
 local async = require "lunation"
-
-local function refused(texts, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.is_true(async.isinstance(e, async.TypeError), tostring(e))
-  for _, text in ipairs(texts) do
-    assert(e.message:find(text, 1, true), ("%q lacks %q"):format(e.message, text))
-  end
-end
+local refuses = require("spec.helper").refuses
 
 -- An object to print to: file.text is what was written, file.writes how often.
 local function new_file()
@@ -57,7 +49,7 @@ describe("async.traceback", function()
   end)
 
   it("refuses to be called with nothing", function()
-    refused({ "#1", "traceback", "value expected" }, async.traceback)
+    refuses("TypeError", { "#1", "traceback", "value expected" }, async.traceback)
   end)
 end)
 
@@ -153,10 +145,10 @@ ExceptionGroup: outer
   end)
 
   it("refuses bad input", function()
-    refused({ "#1", "print_exception", "value expected" }, async.print_exception)
+    refuses("TypeError", { "#1", "print_exception", "value expected" }, async.print_exception)
     for _, v in ipairs { 1, "text", {}, true, print, { write = 1 }, coroutine.create(print) } do
-      refused({ "#2", "print_exception", "file expected" }, async.print_exception, "x", v)
-      refused({ "#1", "dump", "file expected" }, async.dump, v)
+      refuses("TypeError", { "#2", "print_exception", "file expected" }, async.print_exception, "x", v)
+      refuses("TypeError", { "#1", "dump", "file expected" }, async.dump, v)
     end
     local ok, e = pcall(async.print_exception, "x", { write = function() error("disk full", 0) end })
     assert.is_false(ok)

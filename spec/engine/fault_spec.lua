@@ -1,14 +1,6 @@
 local async = require "lunation"
+local refuses = require("spec.helper").refuses
 local command = require "spec.support.command"
-
-local function refused(texts, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.is_true(async.isinstance(e, async.TypeError), tostring(e))
-  for _, text in ipairs(texts) do
-    assert(e.message:find(text, 1, true), ("%q lacks %q"):format(e.message, text))
-  end
-end
 
 -- Runs a program in a process of its own: what it printed to stdout and stderr, and its exit code.
 local function program(text, ...)
@@ -21,22 +13,25 @@ end
 
 local function fail(text) error(async.ValueError(text)) end
 
-describe("exception handler", function()
-  local loop, before, reports
+local loop, reports
 
-  before_each(function()
+-- A test with a handler of its own that collects what it gets in `reports`.
+local function it_handles(name, test)
+  it(name, function()
     loop = async.get_running_loop()
-    before = loop:get_exception_handler()
     reports = {}
+    local before = loop:get_exception_handler()
+    local _ <close> = async.defer(function() loop:set_exception_handler(before) end)
     loop:set_exception_handler(function(l, context)
       assert(l == loop)
       reports[#reports + 1] = context
     end)
+    test()
   end)
+end
 
-  after_each(function() loop:set_exception_handler(before) end)
-
-  it("is set, told and taken away", function()
+describe("exception handler", function()
+  it_handles("is set, told and taken away", function()
     local function handler() end
     loop:set_exception_handler(handler)
     assert.equal(handler, loop:get_exception_handler())
@@ -47,22 +42,22 @@ describe("exception handler", function()
     assert.equal(callable, loop:get_exception_handler())
   end)
 
-  it("refuses bad input", function()
+  it_handles("refuses bad input", function()
     for _, v in ipairs { 1, "text", {}, true, async.Future() } do
-      refused({ "set_exception_handler", "function expected" }, loop.set_exception_handler, loop, v)
+      refuses("TypeError", { "set_exception_handler", "function expected" }, loop.set_exception_handler, loop, v)
     end
     for _, name in ipairs { "call_exception_handler", "default_exception_handler" } do
-      refused({ name, "table expected, got no value" }, loop[name], loop)
-      refused({ name, "table expected" }, loop[name], loop, "text")
+      refuses("TypeError", { name, "table expected, got no value" }, loop[name], loop)
+      refuses("TypeError", { name, "table expected" }, loop[name], loop, "text")
     end
     for _, name in ipairs { "set_exception_handler", "get_exception_handler", "call_exception_handler",
       "default_exception_handler" } do
-      refused({ name, "Loop expected" }, loop[name], {}, {})
-      refused({ name, "Loop expected" }, loop[name])
+      refuses("TypeError", { name, "Loop expected" }, loop[name], {}, {})
+      refuses("TypeError", { name, "Loop expected" }, loop[name])
     end
   end)
 
-  it("gets tasks and futures whose error nobody took", function()
+  it_handles("gets tasks and futures whose error nobody took", function()
     async.create_task(fail, "lost"):set_name("loser")
     async.sleep(0.01)
     assert.equal(1, #reports)
@@ -83,7 +78,7 @@ describe("exception handler", function()
     assert.is_nil(reports[2].task)
   end)
 
-  it("gets errors of callbacks, and the loop goes on", function()
+  it_handles("gets errors of callbacks, and the loop goes on", function()
     local ran = {}
     local handle = loop:call_soon(fail, "soon")
     loop:call_soon(function() ran[#ran + 1] = "next" end)
@@ -106,7 +101,7 @@ describe("exception handler", function()
     assert.equal("later", reports[3].exception.message)
   end)
 
-  it("gets every kind of value that a callback throws", function()
+  it_handles("gets every kind of value that a callback throws", function()
     local values = { "text", 42, {}, true, false, print }
     for _, v in ipairs(values) do loop:call_soon(error, v, 0) end
     loop:call_soon(error)
@@ -117,7 +112,7 @@ describe("exception handler", function()
     assert.equal("Error: nil", tostring(reports[#values + 1].exception))
   end)
 
-  it("gets them in the order in which they happened", function()
+  it_handles("gets them in the order in which they happened", function()
     for i = 1, 3000 do loop:call_soon(error, i) end
     local seen = 0
     loop:set_exception_handler(function(_, context)
@@ -129,7 +124,7 @@ describe("exception handler", function()
     assert.equal(3000, seen)
   end)
 
-  it("is no place to await, and knows no current task", function()
+  it_handles("is no place to await, and knows no current task", function()
     local problem, task
     loop:set_exception_handler(function()
       task = async.current_task()
@@ -144,7 +139,7 @@ describe("exception handler", function()
     assert.is_true(async.isinstance(problem, async.RuntimeError))
   end)
 
-  it("may use the loop", function()
+  it_handles("may use the loop", function()
     local done = async.Future()
     loop:set_exception_handler(function(_, context)
       async.create_task(function()
@@ -156,7 +151,7 @@ describe("exception handler", function()
     assert.equal("passed on", async.await(done))
   end)
 
-  it("may be replaced while it runs", function()
+  it_handles("may be replaced while it runs", function()
     local log = {}
     loop:set_exception_handler(function()
       log[#log + 1] = "first"
@@ -168,7 +163,7 @@ describe("exception handler", function()
     assert.same({ "first", "second" }, log)
   end)
 
-  it("gets each error once", function()
+  it_handles("gets each error once", function()
     local errors, delivered = 0, 0
     for i = 1, 20 do
       errors = errors + 1
@@ -184,7 +179,7 @@ describe("exception handler", function()
   end)
 
   describe("called by hand", function()
-    it("is called at once", function()
+    it_handles("is called at once", function()
       local context = { message = "event", extra = 1 }
       assert.equal(0, select("#", loop:call_exception_handler(context)))
       assert.equal(context, reports[1])
@@ -193,7 +188,7 @@ describe("exception handler", function()
       assert.same({}, reports[2])
     end)
 
-    it("waits while another one is handled", function()
+    it_handles("waits while another one is handled", function()
       local log = {}
       loop:set_exception_handler(function(_, context)
         log[#log + 1] = "begin " .. context.message
@@ -206,7 +201,7 @@ describe("exception handler", function()
       assert.same({ "begin a", "end a", "begin b", "end b" }, log)
     end)
 
-    it("does not starve the others by reporting for ever", function()
+    it_handles("does not starve the others by reporting for ever", function()
       local n = 0
       loop:set_exception_handler(function()
         n = n + 1
@@ -219,7 +214,7 @@ describe("exception handler", function()
       async.sleep(0.005)
     end)
 
-    it("throws KeyboardInterrupt on", function()
+    it_handles("throws KeyboardInterrupt on", function()
       local e = async.KeyboardInterrupt("enough")
       loop:set_exception_handler(function() error(e) end)
       local ok, got = pcall(loop.call_exception_handler, loop, { message = "m" })

@@ -23,7 +23,7 @@ end
 
 local function fail(e, delay)
   async.sleep(delay or 0)
-  error(e)
+  error(e, 0)
 end
 
 -- Waits to be cancelled, writes that down, takes its time, ends as told.
@@ -32,7 +32,7 @@ local function patient(log, name, ending, cleanup)
   log[#log + 1] = name .. " " .. e.name
   if cleanup then async.sleep(cleanup) end
   if ending == "return" then return name end
-  error(ending or e)
+  error(ending or e, 0)
 end
 
 local function texts(e)

@@ -1,13 +1,5 @@
 local async = require "lunation"
-
-local function refused(texts, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.is_true(async.isinstance(e, async.TypeError), tostring(e))
-  for _, text in ipairs(texts) do
-    assert(e.message:find(text, 1, true), ("%q lacks %q"):format(e.message, text))
-  end
-end
+local refuses = require("spec.helper").refuses
 
 -- A task that runs fn and is cancelled with "stop" once it is suspended; it must end as cancelled.
 local function cancelled(fn)
@@ -103,7 +95,7 @@ describe("async.pcall", function()
   end)
 
   it("refuses to be called with nothing", function()
-    refused({ "#1", "pcall", "value expected" }, async.pcall)
+    refuses("TypeError", { "#1", "pcall", "value expected" }, async.pcall)
   end)
 end)
 
@@ -190,9 +182,9 @@ describe("async.xpcall", function()
   end)
 
   it("refuses a handler that cannot be called", function()
-    refused({ "#2", "xpcall", "function expected, got no value" }, async.xpcall, print)
+    refuses("TypeError", { "#2", "xpcall", "function expected, got no value" }, async.xpcall, print)
     for _, v in ipairs { 1, "text", {}, true } do
-      refused({ "#2", "xpcall", "function expected" }, async.xpcall, print, v)
+      refuses("TypeError", { "#2", "xpcall", "function expected" }, async.xpcall, print, v)
     end
   end)
 end)
@@ -296,9 +288,9 @@ describe("async.defer", function()
   end)
 
   it("refuses what cannot be called", function()
-    refused({ "#1", "defer", "function expected, got no value" }, async.defer)
+    refuses("TypeError", { "#1", "defer", "function expected, got no value" }, async.defer)
     for _, v in ipairs { 1, "text", {}, true, async.Future() } do
-      refused({ "#1", "defer", "function expected" }, async.defer, v)
+      refuses("TypeError", { "#1", "defer", "function expected" }, async.defer, v)
     end
   end)
 end)

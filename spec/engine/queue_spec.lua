@@ -21,7 +21,10 @@ local function thrown(class, fn, ...)
 end
 
 local function getter(queue, log, name)
-  return started(function() log[#log + 1] = name .. "=" .. tostring(queue:get()) end)
+  return started(function()
+    local item = queue:get()
+    log[#log + 1] = name .. "=" .. tostring(item)
+  end)
 end
 
 local function putter(queue, item)
@@ -157,7 +160,10 @@ describe("Queue", function()
     local queue, log = async.Queue(1), {}
     local a = getter(queue, log, "a")
     queue:put_nowait(1)
-    local b = async.create_task(function() log[#log + 1] = "b=" .. queue:get() end)
+    local b = async.create_task(function()
+      local item = queue:get()
+      log[#log + 1] = "b=" .. item
+    end)
     local main = started(function()
       queue:put(2)
       queue:put(3)
@@ -245,7 +251,10 @@ describe("Queue", function()
     local things = { "put 1", "put 2", "cancel a", "cancel b", "steal", "newcomer" }
     each_order(things, function(order)
       local queue, got = async.Queue(), {}
-      local function take() got[#got + 1] = queue:get() end
+      local function take()
+        local item = queue:get()
+        got[#got + 1] = item
+      end
       local a, b = async.create_task(take), async.create_task(take)
       async.sleep(0)
       local newcomer
@@ -330,7 +339,8 @@ describe("Queue", function()
       for g = 1, 4 do
         tasks[#tasks + 1] = function()
           for i = 1, 125 do
-            sum = sum + queue:get()
+            local item = queue:get()
+            sum = sum + item
             if i % 11 == g then async.sleep(0) end
           end
         end

@@ -59,6 +59,18 @@ describe("wrap", function()
     assert.same({ 200, 200 }, first_two(async.wrap(positions, 200)))
   end)
 
+  it("does not put it behind the parameters of a Lua function", function()
+    local double = async.wrap(function(x, cb) cb(2 * x) end)
+    assert.equal(6, double(3))
+    assert.equal(6, double(3, "more", "than", "it", "takes"))
+    assert.same({ 2, 4, n = 2 }, async.map({ 1, 2 }, double)) -- map passes an index, too
+    -- literally last as long as the function can see it
+    assert.equal("seen", async.wrap(function(_, cb, extra) cb(extra or "seen") end)(1))
+    local only = async.wrap(function(cb) cb("only") end)
+    assert.equal("only", only())
+    assert.equal("only", only(1, 2))
+  end)
+
   it("heeds the first call of the callback only", function()
     local kept
     local f = async.wrap(function(cb)
