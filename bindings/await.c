@@ -177,10 +177,10 @@ static int l_await(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lunl_enter(L, S);
-    lua_settop(L, 1);
     lun_future *f = lunl_to_future(L, 1);
     if (f)
         return lunl_await(L, S, 1, f);
+    lua_settop(L, 1);
     if (lua_isfunction(L, 1)) {
         lua_callk(L, 0, LUA_MULTRET, 0, in_place_k);
         return lua_gettop(L);

@@ -60,7 +60,7 @@ static void push_class(lua_State *L, enum lunl_class cls)
 static void new_error(lua_State *L, enum lunl_class cls, const char *fmt, va_list args)
 {
     luaL_checkstack(L, 6, NULL);
-    lua_createtable(L, 0, 3); /* the message and two more, such as a cause and the trace */
+    lua_createtable(L, 0, fmt ? 3 : 0); /* the message and two more: a cause, the trace */
     if (fmt) {
         lua_pushvfstring(L, fmt, args);
         lua_setfield(L, -2, "message");
@@ -194,8 +194,10 @@ static int l_construct(lua_State *L)
 {
     enum { CLASS = 1, MESSAGE, FIELDS, ERROR };
     lua_settop(L, FIELDS);
-    if (!is_class(L, CLASS))
+    if (!lua_istable(L, CLASS) || lua_rawgetp(L, CLASS, &bits_key) != LUA_TNUMBER)
         lunl_type_error(L, CLASS, "class");
+    bool group = lua_tointeger(L, -1) >> LUNL_EXCEPTION_GROUP & 1;
+    lua_settop(L, FIELDS);
     if (!lua_isnil(L, FIELDS) && !lua_istable(L, FIELDS))
         bad_argument(L, 2, "table", FIELDS);
     lua_createtable(L, 0, lua_isnil(L, FIELDS) ? 2 : 6);
@@ -208,14 +210,12 @@ static int l_construct(lua_State *L)
         lua_pushvalue(L, MESSAGE);
         lua_setfield(L, ERROR, "message");
     }
-    lua_rawgetp(L, CLASS, &bits_key);
-    if (lua_tointeger(L, -1) >> LUNL_EXCEPTION_GROUP & 1) {
+    if (group) {
         lua_getfield(L, ERROR, "errors");
         if (!lua_istable(L, -1) || lunl_error_is(L, -1, LUNL_BASE_ERROR))
             bad_argument(L, 2, "a table with a list 'errors'", lua_gettop(L));
         lua_pop(L, 1);
     }
-    lua_pop(L, 1);
     lua_pushvalue(L, CLASS);
     lua_setmetatable(L, ERROR);
     return 1;

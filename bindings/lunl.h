@@ -48,10 +48,9 @@ typedef struct lunl_type {
 /* The userdata at `idx` if its first word is `tag`, else NULL. */
 static inline void *lunl_test(lua_State *L, int idx, const void *tag)
 {
-    if (lua_type(L, idx) != LUA_TUSERDATA || lua_rawlen(L, idx) < sizeof(void *))
-        return NULL;
+    /* The length is 0 for light userdata, whose pointer must not be followed. */
     void *p = lua_touserdata(L, idx);
-    return *(const void **)p == tag ? p : NULL;
+    return p && lua_rawlen(L, idx) >= sizeof(void *) && *(const void **)p == tag ? p : NULL;
 }
 
 /* The same, or TypeError naming function and argument. */
@@ -72,8 +71,19 @@ void lunl_newtype(lua_State *L, const lunl_type *type, const luaL_Reg *methods, 
 /* Sets functions into the table on top, each with the two upvalues of law 1. */
 void lunl_register(lua_State *L, const luaL_Reg *functions);
 
+/* The record of the state whose loop runs on this thread, or one in which nothing runs. */
+extern _Thread_local lunl_state *lunl_hot __attribute__((tls_model("initial-exec")));
+
+struct lunl_running {
+    lua_State *running; /* the first field of lunl_state */
+};
+
 static inline lunl_state *lunl_S(lua_State *L)
 {
+    /* In a task this is known without asking Lua. */
+    lunl_state *S = lunl_hot;
+    if (((struct lunl_running *)S)->running == L)
+        return S;
     return (lunl_state *)lua_touserdata(L, lua_upvalueindex(1));
 }
 
@@ -160,11 +170,11 @@ struct lunl_slot {
 };
 
 struct lunl_state {
+    lua_State *running;   /* first: where Lua of the task runs: its coroutine, or one in it */
     lua_State *main;      /* the only lua_State kept for long */
     lunl_loop *loop;      /* that runs now, or NULL */
     lua_State *L;         /* on which it runs */
     lunl_task *task;      /* whose step runs now, or NULL (callbacks) */
-    lua_State *running;   /* where its Lua runs: its coroutine, or one of async.coroutine in it */
     bool outer_yieldable; /* every level outside of `running`, up to the task, can yield */
     uint32_t streak;      /* awaits in a row that did not suspend */
     struct lunl_slot *slots;
@@ -197,7 +207,7 @@ struct lunl_state {
     uint64_t failures;         /* numbers failure records */
     lun_fault lost_fault;      /* queued while `lost` has members */
     lun_handler lost_handler;  /* ... and turns them into reports */
-    uint8_t closing;           /* coroutine.close in progress, one inside the other */
+    uint8_t closing, nested;   /* coroutine.close and resume in progress, each inside the next */
     bool hurry;                /* a second SIGINT came: the teardown has no grace */
     bool exiting, exit_close;  /* os.exit was called inside a loop: interrupt.c */
     int exit_code;
@@ -274,9 +284,9 @@ enum { LUNL_KIND_FUTURE, LUNL_KIND_TASK, LUNL_KIND_SHIELD, LUNL_KIND_COUNT };
 /* The Future or Task at `idx`, or NULL. */
 static inline lun_future *lunl_to_future(lua_State *L, int idx)
 {
-    if (lua_type(L, idx) != LUA_TUSERDATA || lua_rawlen(L, idx) < sizeof(lun_future))
-        return NULL;
     lun_future *f = (lun_future *)lua_touserdata(L, idx);
+    if (!f || lua_rawlen(L, idx) < sizeof(lun_future))
+        return NULL;
     uintptr_t k = (uintptr_t)f->kind - (uintptr_t)lunl_future_kinds;
     return k < LUNL_KIND_COUNT * sizeof(lun_kind) ? f : NULL;
 }

@@ -13,6 +13,16 @@
 
 static const char state_key = 0;
 
+static lunl_state nowhere; /* nothing ever runs in it */
+_Thread_local lunl_state *lunl_hot __attribute__((tls_model("initial-exec"))) = &nowhere;
+
+lunl_state *lunl_make_hot(lunl_state *S)
+{
+    lunl_state *before = lunl_hot;
+    lunl_hot = S ? S : &nowhere;
+    return before;
+}
+
 /* Memory outside of Lua's collector, from the allocator of the Lua state. */
 void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size)
 {

@@ -18,6 +18,9 @@ enum { LUNL_POOL = 1024 };
 lunl_state *lunl_make_state(lua_State *L);
 lunl_state *lunl_get_state(lua_State *L);
 
+/* A loop of this state runs on this thread from now on; what did before. */
+lunl_state *lunl_make_hot(lunl_state *S);
+
 /* Lua's allocator, for memory that is not Lua's. */
 void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size);
 

@@ -30,7 +30,7 @@ uint64_t lun_loop_deadline(lun_loop *loop, double seconds)
     if (!(seconds > 0))
         return now;
     double ns = ceil(seconds * 1e9);
-    return ns >= 9e18 ? LUN_NEVER : now + (uint64_t)ns;
+    return ns >= 9e18 || (uint64_t)ns > LUN_NEVER - now ? LUN_NEVER : now + (uint64_t)ns;
 }
 
 /* xorshift64*, https://doi.org/10.18637/jss.v102.i05 on the family; fast and replayable. */

@@ -1,3 +1,5 @@
+-- Error objects: the classes and what is derived from them, the objects, isinstance, groups, and how bad input is
+-- named.
 local async = require "lunation"
 local refuses = require("spec.helper").refuses
 

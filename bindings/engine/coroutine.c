@@ -19,9 +19,10 @@
 #include "../state.h"
 
 enum {
-    FAILED = -1,      /* the error is on the resumer's stack */
-    AWAITS = -2,      /* suspended with the whole task */
-    MOST_CLOSES = 190 /* nested closes, which Lua 5.4.4 does not count as C calls */
+    FAILED = -1,       /* the error is on the resumer's stack */
+    AWAITS = -2,       /* suspended with the whole task */
+    MOST_CLOSES = 190, /* nested closes, which Lua 5.4.4 does not count as C calls */
+    MOST_BODIES = 16   /* nested wraps with a bottom of ours: see body */
 };
 
 static int l_yield(lua_State *L);
@@ -57,28 +58,35 @@ static bool in_await(lunl_state *S, lua_State *co)
     return ours;
 }
 
+/* lua_resume, with the state saying where Lua runs. */
+static int enter(lua_State *L, lunl_state *S, lua_State *co, int nargs, int *n)
+{
+    bool known = S->task && L == S->running, outer = S->outer_yieldable;
+    if (known) {
+        S->outer_yieldable = outer && lua_isyieldable(L);
+        S->running = co;
+    }
+    S->nested++;
+    int status = lua_resume(co, L, nargs, n);
+    S->nested--;
+    if (known) {
+        S->running = L;
+        S->outer_yieldable = outer;
+    }
+    return status;
+}
+
 /* Resumes `co`, which has its arguments. How many results are on L now, FAILED or AWAITS.
  */
 static int run(lua_State *L, lunl_state *S, lua_State *co, int nargs)
 {
-    int status, n;
-    if (S->task && L == S->running) {
-        lunl_task *t = S->task;
-        bool outer = S->outer_yieldable;
-        S->outer_yieldable = outer && lua_isyieldable(L);
-        S->running = co;
-        status = lua_resume(co, L, nargs, &n);
-        S->running = L;
-        S->outer_yieldable = outer;
-        if (t->t.at != LUN_AT_RUNNING) {
-            if (status == LUA_YIELD)
-                return AWAITS;
-            /* Lua could not go back into it (C stack overflow): the await ends here. */
-            lun_future *on;
-            lunl_resumed(L, S, &on);
-        }
-    } else {
-        status = lua_resume(co, L, nargs, &n);
+    int n, status = enter(L, S, co, nargs, &n);
+    if (S->task && L == S->running && S->task->t.at != LUN_AT_RUNNING) {
+        if (status == LUA_YIELD)
+            return AWAITS;
+        /* Lua could not go back into it (C stack overflow): the await ends here. */
+        lun_future *on;
+        lunl_resumed(L, S, &on);
     }
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(co, L, 1);
@@ -106,6 +114,10 @@ static int resume(lua_State *L, lunl_state *S, lua_State *co, int nargs)
     }
     /* A wrapped body that begins has its function as the first argument. */
     bool begins = lua_status(co) == LUA_OK && lua_gettop(co) == 2;
+    if (begins && S->nested >= MOST_BODIES) {
+        lua_remove(co, 1);
+        begins = false;
+    }
     lua_xmove(L, co, nargs);
     return run(L, S, co, nargs + begins);
 }
@@ -243,8 +255,9 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /*
- * At the bottom of a wrapped coroutine, with the function and its arguments: an error passes the
- * body's closers inside the coroutine, where they can await.
+ * At the bottom of a wrapped coroutine, with the function and its arguments: an error
+ * passes the body's closers inside the coroutine, where they can await. It costs a level of
+ * Lua's 200 nested C calls, so deeply nested generators do without.
  */
 static int body(lua_State *L)
 {

@@ -158,6 +158,8 @@ static void push_state(lua_State *L, const lun_task *t)
     else if (lun_is_join(on))
         lua_pushfstring(L, "waits for %d of its children",
                         (int)((const lun_join *)on)->left);
+    else if (strcmp(on->kind->name, "park") == 0)
+        lua_pushliteral(L, "waits for its turn"); /* the stack tells at what */
     else
         lua_pushfstring(L, "waits for a %s", on->kind->name);
 }

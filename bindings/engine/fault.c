@@ -3,10 +3,10 @@
  * fault.c - the exception handler: where errors go that nobody is there to get.
  *
  * A report is a context table inside a userdata that embeds the core's fault. It is queued
- * where the error is found and delivered between turns, so a handler never runs in the
- * collector, in a settle or in another handler; what it reports itself waits for the next
- * delivery. Callbacks of the loop are called from here too, since their errors have nowhere
- * else to go.
+ * where the error is found and delivered between two jobs of the loop, so a handler never
+ * runs in the collector, in a settle or in another handler; what it reports itself waits
+ * for the next delivery. Callbacks of the loop are called from here too, since their errors
+ * have nowhere else to go.
  *
  * Laws: a handler that throws is reported by the default one, with both errors;
  * KeyboardInterrupt alone leaves the run call. No error jumps through the core: everything
@@ -234,7 +234,7 @@ static void report_over(lun_fault *f, lun_loop *loop)
     lunl_release(r->S->L ? r->S->L : r->S->main, r->S, r->slot);
 }
 
-/* The core's handler: between turns, with a closure of ours on the Lua stack. */
+/* The core's handler: between two jobs, with a closure of ours on the Lua stack. */
 static bool handle(lun_handler *h, lun_loop *core, lun_fault *f)
 {
     lunl_loop *loop = lun_container(h, lunl_loop, handler);
@@ -275,6 +275,11 @@ void lunl_report(lua_State *L, lunl_loop *loop, const char *kind)
         lua_pushliteral(L, "kind");
         lua_pushstring(L, kind);
         lua_rawset(L, ctx);
+    }
+    if (loop->closed) { /* it will not deliver anything any more */
+        lunl_print_context(L, ctx);
+        lua_settop(L, ctx - 1);
+        return;
     }
     report *r = lunl_new(L, &report_type, sizeof *r, 2);
     r->S = loop->S;
@@ -366,8 +371,8 @@ void lunl_callback(lua_State *L, lunl_loop *loop, int nargs, const char *kind, i
 
 /* --- loop:set_exception_handler(handler)
  * handler(loop, context) is called for every error that nobody gets; nil brings the default
- * one back. It runs between turns, cannot await, and what it throws is printed. Throws
- * TypeError. */
+ * one back. It runs between two steps of tasks, cannot await, and what it throws is
+ * printed. Throws TypeError. */
 static int l_set_exception_handler(lua_State *L)
 {
     lunl_check(L, 1, &lunl_loop_type);
@@ -403,14 +408,10 @@ static lunl_loop *check_report(lua_State *L)
 static int l_call_exception_handler(lua_State *L)
 {
     lunl_loop *loop = check_report(L);
-    if (!loop->in_handler) {
-        if (deliver_protected(L, loop, 1))
-            return lua_error(L);
-    } else if (loop->closed) {
-        lunl_print_context(L, 2);
-    } else {
+    if (loop->in_handler)
         lunl_report(L, loop, NULL);
-    }
+    else if (deliver_protected(L, loop, 1))
+        return lua_error(L);
     return 0;
 }
 

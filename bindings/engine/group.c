@@ -78,8 +78,7 @@ static void member_ended(lun_waiter *w)
     bool failed = w->on->state == LUN_ERROR, last = g->join.left == 1;
     lun_list_drop(&m->link);
     lun_list_push(failed ? &g->failed : &g->spent, &m->link);
-    /* At the end of the block the last one has nobody to cancel, and the waiting task lets
-     * go. */
+    /* The last one has nobody to cancel, and who waits at the end of the block lets go. */
     if (!g->queued && (failed || last) && !(last && g->closing)) {
         g->queued = true;
         lun_loop_queue(w->on->loop, &g->job);
@@ -264,51 +263,53 @@ static bool push_interrupt(lua_State *L, struct group *g, int table)
     return false;
 }
 
-/* Pushes the list of the members' errors and, if it is one of its own, the block's; how
- * many. */
-static lua_Integer push_errors(lua_State *L, struct group *g, int table, int own)
+/* Pushes the list of the members' errors and, if `add`, the block's, which lies at 2. */
+static void push_errors(lua_State *L, struct group *g, int table, bool add)
 {
     lua_Integer n = 0;
     int list = lua_gettop(L) + 1;
-    bool add = !lua_isnil(L, own) && !lunl_error_is(L, own, LUNL_CANCELLED_ERROR);
     lua_createtable(L, 1, 0);
     lun_list_each(l, &g->failed) {
         struct member *m = link_member(l);
         lua_rawgeti(L, table, m->place);
         lunl_push_error(L, list + 1, member_task(m));
         /* The block awaited that member, and let its error pass. */
-        add = add && !lua_rawequal(L, -1, own);
+        add = add && !lua_rawequal(L, -1, 2);
         lua_rawseti(L, list, ++n);
         lua_settop(L, list);
     }
     if (add) {
-        lua_pushvalue(L, own);
+        lua_pushvalue(L, 2);
         lua_rawseti(L, list, ++n);
     }
-    return n;
 }
 
 /* All members have ended: the group at 1, the error of the block, or nil, at 2. */
 static int conclude(lua_State *L, lunl_state *S, struct group *g)
 {
     lun_task *t = g->parent;
+    bool cancelled = lunl_error_is(L, 2, LUNL_CANCELLED_ERROR);
+    bool own = !lua_isnil(L, 2) && !cancelled;
     g->closed = true;
     lua_getiuservalue(L, 1, 2);
-    lua_pushnil(L);
-    lua_setiuservalue(L, 1, 2);
+    for (int i = 1; i <= 2; i++) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, i);
+    }
     let_go(L, S, g);
     if (lunl_error_is(L, 2, LUNL_KEYBOARD_INTERRUPT))
         return 0;
     if (push_interrupt(L, g, 3))
         return lua_error(L);
-    if (push_errors(L, g, 3, 2) > 0) {
-        /* A cancel from outside that this error overtakes comes at the next await. */
+    if (own || !lun_list_alone(&g->failed)) {
+        /* A cancel from outside that these errors overtake comes at the next await. */
         if (t->requests > g->before)
             t->flags |= LUN_MUST_CANCEL;
+        push_errors(L, g, 3, own);
         lunl_error_group(L, "unhandled errors in a TaskGroup");
         return lua_error(L);
     }
-    if (lua_isnil(L, 2) && g->asked)
+    if (g->asked && !cancelled)
         lunl_throw_cancelled(L, S);
     return 0;
 }

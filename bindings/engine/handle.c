@@ -42,7 +42,7 @@ static void over(lua_State *L, lunl_handle *h, int idx)
     h->loop->loop.count.callbacks--;
     lua_pushnil(L);
     lua_setiuservalue(L, idx, 1);
-    lunl_release(L, h->loop->S, h->slot);
+    lunl_release_fast(L, h->loop->S, h->slot);
 }
 
 static void run(lun_job *job)
@@ -119,8 +119,7 @@ static lunl_handle *new_handle(lua_State *L, lunl_loop *loop, int fn, int nargs)
     h->loop = loop;
     h->job.run = run;
     h->at = READY;
-    lua_pushvalue(L, at);
-    h->slot = lunl_hold(L, loop->S, NULL);
+    h->slot = lunl_hold_at(L, loop->S, at, NULL);
     loop->loop.count.callbacks++;
     return h;
 }

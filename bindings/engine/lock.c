@@ -92,7 +92,7 @@ void lunl_permits_give(lunl_permits *p)
     hand_on(p);
 }
 
-static bool busy(const lunl_permits *p)
+static bool is_busy(const lunl_permits *p)
 {
     return lun_park_waiting(&p->queue) || p->passing > 0;
 }
@@ -100,7 +100,7 @@ static bool busy(const lunl_permits *p)
 void lunl_permits_wait_deaf(lunl_permits *p, lun_task *t)
 {
     /* Even if it belongs to another loop by now: this task must get its lock back. */
-    if (!busy(p))
+    if (!is_busy(p))
         p->queue.base.loop = t->done.loop;
     p->again.base.loop = t->done.loop;
     lun_task_wait(t, &p->again.base, true);
@@ -160,7 +160,7 @@ static int acquire(lua_State *L, lunl_state *S, lun_task *t, lunl_permits *p,
                    lua_KContext ctx)
 {
     if (p->free == 0) {
-        lunl_park_bind(L, &p->queue, t, busy(p), p->type->name);
+        lunl_park_bind(L, &p->queue, t, is_busy(p), p->type->name);
         lun_park_wait(&p->queue, t);
         return lunl_suspend(L, S, ctx & GUARDS, acquire_k);
     }

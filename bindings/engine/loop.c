@@ -107,11 +107,13 @@ int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud)
     S->loop = loop;
     S->L = L;
     S->ran = true;
+    lunl_state *before = lunl_make_hot(S);
     lun_handler_push(&loop->loop, &S->lost_handler);
     lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
     lua_pushlightuserdata(L, ud);
     int status = lua_pcall(L, 1, 0, 0);
     lun_handler_drop(&S->lost_handler);
+    lunl_make_hot(before);
     S->loop = NULL;
     S->L = NULL;
     S->task = NULL;

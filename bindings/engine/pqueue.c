@@ -101,6 +101,7 @@ void lunl_heap_push(lua_State *L, lunl_queue *q)
     for (int tries = 0;; tries++) {
         spoilt(L, tries);
         lunl_queue_reserve(L, q);
+        lua_getiuservalue(L, 1, 1);
         changes = q->changes;
         for (at = q->n + 1; at > 1 && changes == q->changes; at /= 2) {
             lua_rawgeti(L, t, item_slot(at / 2));

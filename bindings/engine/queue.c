@@ -19,8 +19,9 @@ enum { FIFO, LIFO, PRIORITY, TYPES };
 static const lunl_type types[TYPES] = {{"Queue"}, {"LifoQueue"}, {"PriorityQueue"}};
 
 enum {
-    LEAST_ROOM = 8,
-    KEPT_ROOM = 1024, /* a larger table is given up when the queue is empty */
+    LEAST_ROOM = 16,  /* a power of two */
+    MOST_SMALL = 128, /* so many entries at most need no table */
+    KEPT_ROOM = 1024, /* a larger table is given back when the queue is empty */
     MOST_ROOM = 1 << 29
 };
 
@@ -111,16 +112,21 @@ static void wait_again(lunl_side *side, lun_task *t)
 /* ---- items ------------------------------------------------------------------------------
  */
 
-static int new_table(lua_State *L, const lunl_queue *q, uint32_t room)
+/* Copies the entry `from` of `q` into the slot `to` of the table at `t`; a table of q's is
+ * at t + 1. */
+static void copy_entry(lua_State *L, const lunl_queue *q, uint32_t from, int t, uint32_t to)
 {
-    if (room > MOST_ROOM)
-        luaL_error(L, "not enough memory");
-    lua_createtable(L, (int)(q->ordered ? 2 * room : room), 0);
-    return lua_gettop(L);
+    if (q->room > q->small) {
+        lua_rawgeti(L, t + 1, (lua_Integer)from + 1);
+    } else {
+        lua_getiuservalue(L, 1, (int)from + 2);
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, (int)from + 2);
+    }
+    lua_rawseti(L, t, (lua_Integer)to + 1);
 }
 
-/* Copies the entries into a larger table; a finaliser may have changed the queue meanwhile.
- */
+/* Doubles the room of a full queue; a finaliser may change it meanwhile. */
 static void grow(lua_State *L, lunl_queue *q)
 {
     /* If this fails, whoever was woken to put must not have taken the next one's turn
@@ -128,23 +134,22 @@ static void grow(lua_State *L, lunl_queue *q)
     lunl_queue_wake_putters(q);
     while (q->n == q->room) {
         uint32_t room = q->room ? 2 * q->room : LEAST_ROOM;
-        int to = new_table(L, q, room);
-        lua_getiuservalue(L, 1, 1);
-        if (room <= q->n) {
-            lua_settop(L, to - 1);
-            continue;
+        int t = lua_gettop(L) + 1;
+        if (room > MOST_ROOM)
+            luaL_error(L, "not enough memory");
+        lua_createtable(L, (int)(q->ordered ? 2 * room : room), 0);
+        if (q->n < room) {
+            lua_getiuservalue(L, 1, 1);
+            uint32_t slots = q->ordered ? 2 * q->n : q->n;
+            for (uint32_t i = 0; i < slots; i++)
+                copy_entry(L, q, q->ordered ? i : (q->head + i) & (q->room - 1), t, i);
+            q->room = room;
+            q->head = 0;
+            q->changes++;
+            lua_settop(L, t);
+            lua_setiuservalue(L, 1, 1);
         }
-        uint32_t slots = q->ordered ? 2 * q->n : q->n;
-        for (uint32_t i = 0; i < slots; i++) {
-            uint32_t from = q->ordered ? i : (q->head + i) & (q->room - 1);
-            lua_rawgeti(L, to + 1, (lua_Integer)from + 1);
-            lua_rawseti(L, to, (lua_Integer)i + 1);
-        }
-        q->room = room;
-        q->head = 0;
-        q->changes++;
-        lua_settop(L, to);
-        lua_setiuservalue(L, 1, 1);
+        lua_settop(L, t - 1);
     }
 }
 
@@ -152,36 +157,42 @@ void lunl_queue_reserve(lua_State *L, lunl_queue *q)
 {
     if (q->n == q->room)
         grow(L, q);
-    lua_getiuservalue(L, 1, 1);
 }
 
-/* Puts the item at index 2 into the queue at index 1. */
-static void store(lua_State *L, lunl_queue *q)
+/* Without items a large table is given back. */
+static void emptied(lua_State *L, lunl_queue *q)
+{
+    q->head = 0;
+    if (q->room <= KEPT_ROOM || q->room == q->small)
+        return;
+    q->room = q->small;
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, 1);
+}
+
+/* Puts the item at index 2, the top, into the queue at index 1. */
+static inline void store(lua_State *L, lunl_queue *q)
 {
     if (q->ordered) {
         lunl_heap_push(L, q);
     } else {
         lunl_queue_reserve(L, q);
-        lua_pushvalue(L, 2);
-        lua_rawseti(L, -2, (lua_Integer)((q->head + q->n++) & (q->room - 1)) + 1);
+        uint32_t at = (q->head + q->n++) & (q->room - 1);
+        if (q->room == q->small) {
+            lua_setiuservalue(L, 1, (int)at + 2);
+        } else {
+            lua_getiuservalue(L, 1, 1);
+            lua_pushvalue(L, 2);
+            lua_rawseti(L, -2, (lua_Integer)at + 1);
+        }
     }
     q->unfinished++;
-    lunl_queue_wake_getters(q);
-}
-
-/* The table went empty; a large one is given back. */
-static void emptied(lua_State *L, lunl_queue *q)
-{
-    q->head = 0;
-    if (q->room <= KEPT_ROOM)
-        return;
-    q->room = 0;
-    lua_pushnil(L);
-    lua_setiuservalue(L, 1, 1);
+    if (lun_park_waiting(&q->getters.park))
+        lunl_queue_wake_getters(q);
 }
 
 /* The next item of the queue at index 1 onto the stack; false if there is none (left). */
-static bool take(lua_State *L, lunl_queue *q)
+static inline bool take(lua_State *L, lunl_queue *q)
 {
     if (q->n == 0 || (q->ordered && !lunl_heap_pop(L, q)))
         return false;
@@ -192,15 +203,37 @@ static bool take(lua_State *L, lunl_queue *q)
             q->head = (at + 1) & (q->room - 1);
         else
             at = q->n;
-        lua_getiuservalue(L, 1, 1);
-        lua_rawgeti(L, -1, (lua_Integer)at + 1);
-        lua_pushnil(L);
-        lua_rawseti(L, -3, (lua_Integer)at + 1);
+        if (q->room == q->small) {
+            lua_getiuservalue(L, 1, (int)at + 2);
+            lua_pushnil(L);
+            lua_setiuservalue(L, 1, (int)at + 2);
+        } else {
+            lua_getiuservalue(L, 1, 1);
+            lua_rawgeti(L, -1, (lua_Integer)at + 1);
+            lua_pushnil(L);
+            lua_rawseti(L, -3, (lua_Integer)at + 1);
+        }
     }
     if (q->n == 0)
         emptied(L, q);
-    lunl_queue_wake_putters(q);
+    if (lun_park_waiting(&q->putters.park))
+        lunl_queue_wake_putters(q);
     return true;
+}
+
+/* Drops all items. */
+static void clear(lua_State *L, lunl_queue *q)
+{
+    q->unfinished -= q->unfinished < q->n ? q->unfinished : q->n;
+    for (uint32_t i = 0; i < q->small; i++) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, (int)i + 2);
+    }
+    q->n = q->head = 0;
+    q->room = q->small;
+    q->changes++;
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, 1);
 }
 
 /* ---- put --------------------------------------------------------------------------------
@@ -258,11 +291,11 @@ static int put_k(lua_State *L, int status, lua_KContext ctx)
  * leaves the queue as it was. Safe to cancel: the item is in the queue or put() throws. */
 static int l_put(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    lun_task *t = lunl_enter(L, S);
     lunl_queue *q = check_queue(L);
-    lua_settop(L, 2);
-    return put(L, S, t, q, 0);
+    lun_task *t = lunl_enter(L, q->S);
+    if (lua_gettop(L) != 2)
+        lua_settop(L, 2);
+    return put(L, q->S, t, q, 0);
 }
 
 /* --- queue:put_nowait(item)
@@ -332,9 +365,8 @@ static int get_k(lua_State *L, int status, lua_KContext ctx)
  * was. Safe to cancel: an item is returned or still in the queue. */
 static int l_get(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    lun_task *t = lunl_enter(L, S);
-    return get(L, S, t, check_queue(L), 0);
+    lunl_queue *q = check_queue(L);
+    return get(L, q->S, lunl_enter(L, q->S), q, 0);
 }
 
 /* --- queue:get_nowait() -> item
@@ -355,11 +387,10 @@ static int l_get_nowait(lua_State *L)
  */
 static int l_next(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    lun_task *t = lunl_enter(L, S);
     lua_settop(L, 0);
     lua_pushvalue(L, lua_upvalueindex(3));
-    return get(L, S, t, check_queue(L), ITERATES);
+    lunl_queue *q = check_queue(L);
+    return get(L, q->S, lunl_enter(L, q->S), q, ITERATES);
 }
 
 /* --- queue:iter() -> function
@@ -432,11 +463,7 @@ static int l_shutdown(lua_State *L)
         lunl_type_error(L, 2, "boolean");
     q->shut = true;
     if (lua_toboolean(L, 2)) {
-        q->unfinished -= q->unfinished < q->n ? q->unfinished : q->n;
-        q->n = q->head = q->room = 0;
-        q->changes++;
-        lua_pushnil(L);
-        lua_setiuservalue(L, 1, 1);
+        clear(L, q);
         if (q->unfinished == 0)
             lun_park_grant_all(&q->joiners);
     }
@@ -474,9 +501,16 @@ static int new_queue(lua_State *L, int which)
     lua_Integer most = 0;
     if (!lua_isnoneornil(L, 1))
         most = lunl_check_integer(L, 1, LUA_MININTEGER, LUA_MAXINTEGER);
-    lunl_queue *q = lunl_new(L, &types[which], sizeof *q, which == PRIORITY ? 2 : 1);
+    uint32_t small = LEAST_ROOM;
+    while (small < most && small < MOST_SMALL)
+        small *= 2;
+    small = which == PRIORITY ? 0 : small;
+    lunl_queue *q =
+        lunl_new(L, &types[which], sizeof *q, which == PRIORITY ? 2 : 1 + (int)small);
+    q->S = lunl_S(L);
     q->most = most > 0 && most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
     q->ordered = which == PRIORITY;
+    q->small = q->room = small;
     lun_park_init(&q->getters.park, NULL, getter_revoked);
     lun_park_init(&q->putters.park, NULL, putter_revoked);
     lun_park_init(&q->joiners, NULL, NULL);

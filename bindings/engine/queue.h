@@ -2,9 +2,10 @@
 /*
  * queue.h - what queue.c and pqueue.c share: the struct of a queue and where its items lie.
  *
- * The items lie in a table, user value 1 of the queue, in slots that were all made with the
- * table: writing one never allocates, so taking an item cannot fail half way and nil is an
- * item.
+ * The entries of a small queue are user values of the queue itself, which costs least;
+ * those of a larger one lie in a table. Either way the slots are all there before they are
+ * used: writing one never allocates, so putting and taking cannot fail half way, and nil is
+ * an item.
  */
 #ifndef LUNL_QUEUE_H
 #define LUNL_QUEUE_H
@@ -16,17 +17,20 @@ typedef struct lunl_queue lunl_queue;
 /* Those that wait for an item, or for room. */
 typedef struct lunl_side {
     lun_park park;
-    uint32_t
-        back; /* so many stand at the front because they were woken and found nothing */
+    uint32_t back; /* so many stand at the front, having been woken in vain */
 } lunl_side;
 
-/* User values: 1 the table of items, or nil; 2 the comparator of a PriorityQueue, or nil.
+/*
+ * User values: 1 the table of items, or nil; 2 the comparator of a PriorityQueue, or nil.
+ * Of the other queues, 2 to `small` + 1 are the entries while there is no table.
  */
 struct lunl_queue {
     const lunl_type *type; /* first; says which of the three it is */
+    lunl_state *S;         /* borrowed; nearer than the upvalue */
     uint32_t n;            /* items */
     uint32_t most;         /* items that fit; UINT32_MAX: any number */
-    uint32_t room;         /* entries that the table has, a power of two or 0 */
+    uint32_t room;         /* entries that there are, a power of two or 0 */
+    uint32_t small;        /* entries without a table: there is one if room > small */
     uint32_t head;         /* FIFO: the oldest item's entry, from 0 */
     uint32_t changes;      /* a heap: counts them, to see what a comparator did */
     bool ordered, shut;
@@ -40,8 +44,7 @@ struct lunl_queue {
 void lunl_queue_wake_getters(lunl_queue *q);
 void lunl_queue_wake_putters(lunl_queue *q);
 
-/* The table of items of the queue at index 1 onto the stack, with room for one more. May
- * collect. */
+/* Makes room for one more item of the queue at index 1. May collect. */
 void lunl_queue_reserve(lua_State *L, lunl_queue *q);
 
 /*

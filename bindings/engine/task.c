@@ -72,11 +72,12 @@ bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t)
 /* The coroutine of an ended task goes to the pool, or, if it is not clean, away. */
 static void recycle(lua_State *L, lunl_state *S, lua_State *co, uint32_t slot, bool clean)
 {
-    if (clean && S->n_pool < LUNL_POOL && lua_status(co) == LUA_OK && lua_gettop(co) == 2) {
+    if (clean && S->n_pool < LUNL_POOL) {
         if (lua_gethook(co))
             lua_sethook(co, NULL, 0, 0);
         S->pool[S->n_pool++] = (struct lunl_pooled){co, slot};
     } else {
+        lua_settop(co, 0); /* who has it must find it dead */
         lunl_release(L, S, slot);
     }
 }
@@ -185,8 +186,13 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
     lunl_task *t = lua_touserdata(L, 1);
     (void)ctx;
     if (status == LUA_OK || status == LUA_YIELD) {
-        report_swallowed(L, S, t, 1);
-        lunl_store(L, 1, &t->t.done, 3, lua_gettop(L) - 2);
+        int n = lua_gettop(L) - 2;
+        if (t->t.requests > 0)
+            report_swallowed(L, S, t, 1);
+        if (n == 0)
+            t->t.done.guest |= LUNL_NO_VALUES; /* user value 1 is nil already */
+        else
+            lunl_store(L, 1, &t->t.done, 3, n);
         finish(L, S, t, LUN_OK);
     } else {
         fail(L, S, 1, t);
@@ -267,11 +273,25 @@ static void drop_coroutine(lua_State *L, lunl_state *S, lunl_task *t, lua_State 
     recycle(L, S, co, slot, clean && !(t->t.done.guest & LUNL_KEEP_THREAD));
 }
 
+/* Somebody has closed or finished the coroutine from outside. */
+static void closed_outside(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    lua_State *co = t->u.co;
+    uint32_t slot = t->co_slot;
+    lunl_error_new(L, LUNL_RUNTIME_ERROR, "the task's coroutine was closed from outside");
+    fail_at_base(L, S, t);
+    drop_coroutine(L, S, t, co, slot, false);
+}
+
 /* The coroutine has ended: by itself, or by an error that its body could not handle. */
 static void ended(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co, uint32_t slot, int status)
 {
     if (status == LUA_OK) {
         drop_coroutine(L, S, t, co, slot, true);
+        return;
+    }
+    if (t->t.at != LUN_AT_RUNNING && !lun_future_done(&t->t.done)) {
+        closed_outside(L, S, t);
         return;
     }
     /* Packing the results failed, or the like: the frames are still there. */
@@ -320,16 +340,6 @@ static bool start(lua_State *L, lunl_state *S, lunl_task *t)
     return true;
 }
 
-/* Somebody has closed or finished the coroutine from outside. */
-static void closed_outside(lua_State *L, lunl_state *S, lunl_task *t)
-{
-    lua_State *co = t->u.co;
-    uint32_t slot = t->co_slot;
-    lunl_error_new(L, LUNL_RUNTIME_ERROR, "the task's coroutine was closed from outside");
-    fail_at_base(L, S, t);
-    drop_coroutine(L, S, t, co, slot, false);
-}
-
 void lunl_step(lun_job *job)
 {
     lunl_task *t = lun_container(job, lunl_task, t.job);
@@ -344,9 +354,6 @@ void lunl_step(lun_job *job)
     if (t->t.at == LUN_AT_NEW) {
         if (!start(L, S, t))
             return;
-    } else if (lua_status(t->u.co) != LUA_YIELD) {
-        closed_outside(L, S, t);
-        return;
     } else if (t->t.done.guest & LUNL_FOREIGN) {
         n = lunl_foreign_resume(S, t);
     }

@@ -28,6 +28,20 @@ struct scope {
 
 static const lunl_type scope_type = {"Timeout"};
 
+/*
+ * Scopes of wait_for that are over, for the next ones: in the user values, upvalue 3 of
+ * wait_for. A userdata with a finaliser is the dearest thing to make here, and those no
+ * script ever sees.
+ */
+struct spares {
+    const lunl_type *type; /* first */
+    int n;
+};
+
+enum { MOST_SPARES = 64, SPARES = 3 };
+
+static const lunl_type spares_type = {"spares"};
+
 unsigned lunl_take_back(lun_task *t, unsigned before)
 {
     unsigned left = lun_task_uncancel(t);
@@ -76,15 +90,21 @@ static void expire_work(lun_timer *timer, lun_loop *loop)
         expire(timer, loop);
 }
 
-/* Pushes a scope of the running task, its timer not started. */
-static struct scope *new_scope(lua_State *L, lunl_state *S, const char *what,
-                               void (*fire)(lun_timer *, lun_loop *))
+/* The scope on top begins, of the running task, its timer not started. */
+static struct scope *begin(lua_State *L, lunl_state *S, const char *what,
+                           void (*fire)(lun_timer *, lun_loop *))
 {
-    struct scope *s = lunl_new(L, &scope_type, sizeof *s, 1);
+    struct scope *s = lua_touserdata(L, -1);
     s->task = lunl_scope_enter(L, S, what);
     s->before = s->task->requests;
     lun_timer_init(&s->timer, fire);
     return s;
+}
+
+static struct scope *new_scope(lua_State *L, lunl_state *S, const char *what)
+{
+    lunl_new(L, &scope_type, sizeof(struct scope), 1);
+    return begin(L, S, what, expire);
 }
 
 static void start(lua_State *L, struct scope *s, uint64_t deadline)
@@ -129,7 +149,7 @@ static int l_timeout(lua_State *L)
     lunl_state *S = lunl_S(L);
     bool limited = !lua_isnoneornil(L, 1);
     double delay = lunl_opt_number(L, 1, INFINITY);
-    struct scope *s = new_scope(L, S, "timeout", expire);
+    struct scope *s = new_scope(L, S, "timeout");
     lun_loop *loop = s->task->done.loop;
     uint64_t deadline = limited ? lun_loop_deadline(loop, delay) : LUN_NEVER;
     s->limited = limited;
@@ -147,7 +167,7 @@ static int l_timeout_at(lua_State *L)
     lunl_state *S = lunl_S(L);
     bool limited = !lua_isnoneornil(L, 1);
     double when = lunl_opt_number(L, 1, INFINITY);
-    struct scope *s = new_scope(L, S, "timeout_at", expire);
+    struct scope *s = new_scope(L, S, "timeout_at");
     s->limited = limited;
     s->when = when;
     start(L, s, deadline_at(when));
@@ -206,6 +226,9 @@ static int l_scope_close(lua_State *L)
     lunl_scope_leave(L, lunl_S(L), s->task, "timeout");
     s->closed = true;
     stop(s);
+    lua_settop(L, 2);
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, 1);
     if (!s->asked)
         return 0;
     unsigned left = lunl_take_back(s->task, s->before);
@@ -238,6 +261,32 @@ static void add_context(lua_State *L, lun_future *f)
     lua_settop(L, at - 1);
 }
 
+/* Pushes the scope of a wait. */
+static struct scope *spare_scope(lua_State *L, lunl_state *S)
+{
+    struct spares *p = lua_touserdata(L, lua_upvalueindex(SPARES));
+    if (p->n == 0) {
+        lunl_new(L, &scope_type, sizeof(struct scope), 1);
+    } else {
+        lua_getiuservalue(L, lua_upvalueindex(SPARES), p->n--);
+        struct scope *s = lua_touserdata(L, -1);
+        s->expired = s->asked = s->closed = false;
+    }
+    return begin(L, S, "wait_for", expire_work);
+}
+
+/* The scope at 2, whose timer is stopped, is over. */
+static void spare(lua_State *L)
+{
+    struct spares *p = lua_touserdata(L, lua_upvalueindex(SPARES));
+    if (p->n == MOST_SPARES)
+        return;
+    lua_pushnil(L);
+    lua_setiuservalue(L, 2, 1);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, lua_upvalueindex(SPARES), ++p->n);
+}
+
 /* The wait is over, or there was none: the future lies at 1, the scope (or nil) at 2. */
 static int conclude(lua_State *L, lunl_state *S, lun_task *t, bool interrupted)
 {
@@ -250,6 +299,7 @@ static int conclude(lua_State *L, lunl_state *S, lun_task *t, bool interrupted)
         unsigned left = s->asked ? lunl_take_back(t, s->before) : t->requests;
         expired = s->expired;
         ours = expired && left <= s->before;
+        spare(L);
     }
     if (interrupted) {
         lunl_push_cancelled(L, S);
@@ -319,7 +369,7 @@ static int l_wait_for(lua_State *L)
     if (f && lun_task_would_cycle(t, f))
         lunl_throw(L, LUNL_RUNTIME_ERROR, "a task cannot wait_for what waits for it");
     if (limited)
-        s = new_scope(L, S, "wait_for", expire_work);
+        s = spare_scope(L, S);
     else
         lua_pushnil(L);
     if (made)
@@ -341,7 +391,6 @@ void lunl_open_timeout(lua_State *L)
     static const luaL_Reg functions[] = {
         {"timeout", l_timeout},
         {"timeout_at", l_timeout_at},
-        {"wait_for", l_wait_for},
         {NULL, NULL},
     };
     static const luaL_Reg methods[] = {
@@ -356,6 +405,14 @@ void lunl_open_timeout(lua_State *L)
         {NULL, NULL},
     };
     lunl_newtype(L, &scope_type, methods, meta);
-    lua_pop(L, 1);
+    lunl_newtype(L, &spares_type, NULL, NULL);
+    lua_pop(L, 2);
     lunl_register(L, functions);
+    lua_getfield(L, -1, "timeout");
+    lua_getupvalue(L, -1, 1);
+    lua_getupvalue(L, -2, 2);
+    lunl_new(L, &spares_type, sizeof(struct spares), MOST_SPARES);
+    lua_pushcclosure(L, l_wait_for, 3);
+    lua_setfield(L, -3, "wait_for");
+    lua_pop(L, 1);
 }

@@ -58,6 +58,20 @@ static void arrived(lunl_conn *c, const uv_buf_t *buf, size_t n)
         c->read_error = UV_ENOMEM;
 }
 
+/*
+ * libuv calls it the end when a connection hangs up right behind some data, also when it was
+ * reset: the socket knows better.
+ */
+static void at_end(lunl_conn *c)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(lunl_conn_fd(c), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error)
+        c->read_error = uv_translate_sys_error(error);
+    else
+        c->eof = true;
+}
+
 static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
 {
     lunl_conn *c = uv->data;
@@ -66,7 +80,7 @@ static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
     if (n > 0)
         arrived(c, buf, (size_t)n);
     else if (n == UV_EOF)
-        c->eof = true;
+        at_end(c);
     else
         c->read_error = (int)n;
     bool over = c->eof || c->read_error;

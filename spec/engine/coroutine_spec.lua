@@ -1,5 +1,5 @@
 local async = require "lunation"
-local command = require "spec.support.command"
+local helper = require "spec.helper"
 
 local co = async.coroutine
 
@@ -79,6 +79,28 @@ describe("async.coroutine", function()
         return co.resume(c)
       end)
       assert.same({ true, false, "cannot resume non-suspended coroutine" }, { co.resume(c) })
+    end)
+
+    it("finds the coroutine of a finished task dead", function()
+      local thread
+      async.await(async.create_task(function() thread = co.running() end))
+      assert.equal("dead", co.status(thread))
+      local t = async.create_task(function() async.sleep(0) end)
+      async.sleep(0)
+      thread = t:get_coro()
+      async.await(t)
+      assert.equal("dead", co.status(thread))
+      assert.same({ false, "cannot resume dead coroutine" }, { co.resume(thread) })
+    end)
+
+    it("nests nearly as deep as Lua's", function()
+      local depth = 0
+      local function go()
+        depth = depth + 1
+        co.wrap(go)()
+      end
+      assert.matches("C stack overflow", select(2, pcall(go)))
+      assert.is_true(depth > 150)
     end)
 
     it("knows the running coroutine", function()
@@ -328,8 +350,44 @@ describe("async.coroutine", function()
       assert.is_false(ok)
       assert.equal("enough", e.message)
       assert.is_true(t:cancelled())
-      -- wrap closes the dead body's variables, where nothing can await
-      assert.equal(0, #log)
+      assert.same({ "closed by CancelledError" }, log)
+    end)
+
+    it("lets the closers of a wrapped body await, whatever throws", function()
+      local log = {}
+      local f = co.wrap(function()
+        local _ <close> = async.defer(function(e)
+          async.sleep(0)
+          log[#log + 1] = tostring(e)
+        end)
+        local group <close> = async.TaskGroup()
+        group:create_task(function()
+          local _ <close> = async.defer(function() log[#log + 1] = "child ended" end)
+          async.sleep(10)
+        end)
+        async.sleep(0)
+        co.yield(1)
+        error("text", 0)
+      end)
+      assert.equal(1, f())
+      local ok, e = pcall(f)
+      assert.is_false(ok)
+      assert.equal("child ended", log[1])
+      assert.equal(tostring(e), log[2])
+      assert.is_true(async.isinstance(e, async.ExceptionGroup))
+    end)
+
+    it("runs no closers of a created one that throws, until somebody closes it", function()
+      local closed
+      local c = co.create(function()
+        local _ <close> = async.defer(function(e) closed = e end)
+        async.sleep(0)
+        error("x", 0)
+      end)
+      assert.same({ false, "x" }, { co.resume(c) })
+      assert.is_nil(closed)
+      assert.same({ false, "x" }, { co.close(c) })
+      assert.equal("x", closed)
     end)
 
     it("throws a cancellation at the await, which the body may handle", function()
@@ -342,7 +400,8 @@ describe("async.coroutine", function()
           co.yield("went on")
           error(e)
         end)
-        log[#log + 1] = select(2, co.resume(c))
+        local _, v = co.resume(c)
+        log[#log + 1] = v
         local ok, e = co.resume(c)
         log[#log + 1] = tostring(ok) .. " " .. e.name
         return "survived"
@@ -387,7 +446,7 @@ describe("async.coroutine", function()
       end)
       co.resume(c)
       assert.is_true(co.close(c))
-      assert.matches("sleep", text)
+      assert.matches("cannot yield", text)
       assert.equal("on", async.sleep(0, "on"))
     end)
 
@@ -529,23 +588,10 @@ describe("async.coroutine", function()
   end)
 
   describe("beside the stock table", function()
-    local dir
-    setup(function() dir = command.temp_dir() end)
-    teardown(function() command.remove_dir(dir) end)
-
-    local function plain(text)
-      local path = dir .. "/plain.lua"
-      command.write_file(path, text)
-      local env = { LUA_CPATH = command.libdir .. "/lua/?.so;;" }
-      local out, err, code = command.run { "lua5.4", path, env = env, limit = 20 }
-      assert.equal("", err)
-      assert.equal(0, code)
-      return out
-    end
+    local plain = helper.plain
 
     it("an await in a stock coroutine is refused", function()
       assert.equal("false\tRuntimeError\nfalse\tRuntimeError\n", plain [[
-        local async = require "lunation"
         async.run(function()
           local ok, e = coroutine.resume(coroutine.create(function() async.sleep(0) end))
           print(ok, e.name)
@@ -560,7 +606,6 @@ describe("async.coroutine", function()
 
     it("stock functions on ours are right, until the stock ones touch one that awaits", function()
       assert.equal("1\t2\nfalse\ttrue\nfalse\tcannot resume dead coroutine\n", plain [[
-        local async = require "lunation"
         local co = async.coroutine
         async.run(function()
           local f = co.create(function()
@@ -583,7 +628,6 @@ describe("async.coroutine", function()
 
     it("a stock close of one that awaits ends that await, and its task goes on", function()
       assert.equal("true\nfalse\tcannot resume dead coroutine\tgone on\nCancelledError\n", plain [[
-        local async = require "lunation"
         local co = async.coroutine
         async.run(function()
           local c
@@ -607,7 +651,6 @@ describe("async.coroutine", function()
 
     it("works without any loop", function()
       assert.equal("1\t3\nfalse\tsleep\n", plain [[
-        local async = require "lunation"
         local c = async.coroutine.wrap(function(a) return a + async.coroutine.yield(a) end)
         print(c(1), c(2))
         local ok, e = async.coroutine.resume(async.coroutine.create(function() async.sleep(0) end))

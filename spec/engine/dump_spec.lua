@@ -1,3 +1,4 @@
+-- Looking inside: tracebacks of errors, errors in print, the tree of all tasks.
 local async = require "lunation"
 local refuses = require("spec.helper").refuses
 

@@ -1,3 +1,5 @@
+-- The exception handler: what it gets, when, and what happens if it fails itself; the default one in processes of
+-- its own, since it prints to stderr.
 local async = require "lunation"
 local refuses = require("spec.helper").refuses
 local command = require "spec.support.command"

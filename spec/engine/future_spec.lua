@@ -503,45 +503,48 @@ describe("bad input to futures", function()
   end)
 end)
 
--- A collection runs finalisers inside any allocation, and they may call what they like.
+-- A collection runs finalisers inside any allocation, and they may call what they like. In a process of its own, whose
+-- small heap is collected again and again.
 describe("finalisers that settle a future", function()
-  local function with_storm(fn)
-    local pause, stepmul = collectgarbage("setpause", 10), collectgarbage("setstepmul", 1000)
-    local ok, e = pcall(fn)
-    collectgarbage("setpause", pause)
-    collectgarbage("setstepmul", stepmul)
-    if not ok then error(e, 0) end
-  end
-
-  -- Calls `act` from as many finalisers as it can while fn runs.
-  local function storm(act, fn)
-    with_storm(function()
-      for _ = 1, helper.scaled(3000, 100) do
+  local PROGRAM = [[
+    collectgarbage("setpause", 10)
+    collectgarbage("setstepmul", 1000)
+    local function storm(act, fn)
+      for _ = 1, h.scaled(1000, 100) do
         local f = async.Future()
         for _ = 1, 3 do setmetatable({}, { __gc = function() act(f) end }) end
         fn(f)
-        assert.is_true(f:done())
+        eq(true, f:done())
       end
-    end)
-  end
+    end
+    async.run(function() %s end)
+  ]]
 
   it("while it gets several results", function()
-    storm(function(f) pcall(f.set_result, f, "finaliser") end, function(f) pcall(f.set_result, f, 1, 2, 3, 4, 5) end)
+    helper.plain(PROGRAM:format [[
+      storm(function(f) pcall(f.set_result, f, "finaliser") end, function(f) pcall(f.set_result, f, 1, 2, 3, 4, 5) end)
+    ]])
   end)
 
   it("while it fails", function()
-    storm(function(f) if not f:done() then f:set_result("finaliser") end end, function(f)
-      if pcall(f.set_exception, f, async.ValueError("e")) then f:exception() end
-    end)
+    helper.plain(PROGRAM:format [[
+      storm(function(f) if not f:done() then f:set_result("finaliser") end end, function(f)
+        if pcall(f.set_exception, f, async.ValueError("e")) then f:exception() end
+      end)
+    ]])
   end)
 
   it("while it is cancelled", function()
-    storm(function(f) f:cancel("finaliser") end, function(f)
-      if not f:cancel("by hand") then assert.equal("finaliser", thrown(f.result, f).message) end
-    end)
+    helper.plain(PROGRAM:format [[
+      storm(function(f) f:cancel("finaliser") end, function(f)
+        if not f:cancel("by hand") then eq("finaliser", thrown(f.result, f).message) end
+      end)
+    ]])
   end)
 
   it("while it is cancelled and gets a result", function()
-    storm(function(f) f:cancel("finaliser") end, function(f) pcall(f.set_result, f, 1, nil, 3) end)
+    helper.plain(PROGRAM:format [[
+      storm(function(f) f:cancel("finaliser") end, function(f) pcall(f.set_result, f, 1, nil, 3) end)
+    ]])
   end)
 end)

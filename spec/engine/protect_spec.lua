@@ -1,3 +1,4 @@
+-- async.pcall and async.xpcall, which let cancellations through, and async.defer.
 local async = require "lunation"
 local refuses = require("spec.helper").refuses
 
