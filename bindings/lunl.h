@@ -202,6 +202,7 @@ struct lunl_state {
     int run_until, teardown, close, stop; /* registry references: parts of run, see run.c */
     int message_index; /* on L: room for a message that a task hands on */
     int origin;       /* registry slot: the failure record last delivered by an await */
+    const void *origin_error; /* its error, kept alive by it; NULL if there is none */
     int lost;         /* registry reference: list of failure records to be reported */
     uint32_t n_lost, room_messages;
     uint64_t failures;         /* numbers failure records */
@@ -465,17 +466,18 @@ void lunl_fault_init(lunl_loop *loop);
 void lunl_print_context(lua_State *L, int ctx);
 
 /*
- * engine/join.c, for race.c too: the join of a combinator, with the deadline of the whole. Its
- * user value 1 is the list of its children, which therefore outlive its arms.
+ * engine/join.c, for race.c too: the join of a combinator, with the deadline of the whole. User
+ * value 1 of the userdata is the list of the children, which therefore outlive the arms.
  */
 typedef struct lunl_join {
     const lunl_type *type; /* first word */
+    lun_join *join;        /* owned; NULL once closed */
+    lun_loop *loop;        /* borrowed; the children's metatables keep it */
     lun_timer timer;       /* idle if there is no deadline */
     uint32_t in_time;      /* once expired: the number of the last completion before that */
     bool expired;
-    bool busy;     /* iterator: a task is suspended in it */
-    bool closed;   /* the arms are dropped */
-    lun_join join; /* last: its arms follow */
+    bool busy;  /* iterator: a task is suspended in it */
+    bool ended; /* iterator: that task is to close it */
 } lunl_join;
 
 extern const lunl_type lunl_join_type; /* of joins that no script sees */

@@ -79,12 +79,17 @@ void lunl_note_interrupt(lua_State *L, lunl_state *S, lun_loop *loop, int error)
 /* Turns lost failures into reports now. */
 void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop);
 
+/* Lets the record go that was last delivered, which would keep its future alive. */
+void lunl_forget_origin(lua_State *L, lunl_state *S);
+
 /* What user value 2 of a future is, apart from its failure record: get (pushes) and set (pops). */
 void lunl_push_second(lua_State *L, int idx, lun_future *f);
 void lunl_set_second(lua_State *L, int idx, lun_future *f);
 
 /* The frames of L1 from `level` on as text lines into `buf`; how much was written. */
 size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size);
+/* The same for a task's coroutine, whose outermost level is the body: without asking. */
+size_t lunl_trace_task(lua_State *L1, int level, char *buf, size_t size);
 
 /* Pushes where the task at `idx` was made (debug), or nil. */
 void lunl_push_source(lua_State *L, int idx, lunl_task *t);

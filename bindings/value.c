@@ -133,13 +133,25 @@ void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f)
 {
     idx = lua_absindex(L, idx);
     lunl_seen(S, f);
-    if (push_record(L, idx, f)) {
+    bool traced = push_record(L, idx, f) != NULL;
+    if (traced) {
         /* Delivered: the finaliser has nothing to do any more, so it need not be called. */
         lua_pushnil(L);
         lua_setmetatable(L, -2);
         lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
     }
     lunl_peek_error(L, idx, f);
+    if (traced)
+        S->origin_error = lua_topointer(L, -1);
+}
+
+void lunl_forget_origin(lua_State *L, lunl_state *S)
+{
+    if (!S->origin_error)
+        return;
+    S->origin_error = NULL;
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
 }
 
 int lunl_outcome(lua_State *L, int idx, lun_future *f)
@@ -152,26 +164,19 @@ int lunl_outcome(lua_State *L, int idx, lun_future *f)
     return lua_error(L);
 }
 
-/* Pushes the record that the error at `error` brought along, or nil. */
+/*
+ * Pushes the record that the error at `error` brought along, or nil. An error object knows it;
+ * another value is compared with what was last delivered, which the record keeps alive.
+ */
 static void push_origin(lua_State *L, lunl_state *S, int error, bool object)
 {
     if (object) {
         lua_rawgetp(L, error, &trace_key);
-        if (!lua_isnil(L, -1))
-            return;
-        lua_pop(L, 1);
+    } else if (S->origin_error && S->origin_error == lua_topointer(L, error)) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, S->origin);
+    } else {
+        lua_pushnil(L);
     }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, S->origin);
-    if (lua_isuserdata(L, -1)) {
-        lua_getiuservalue(L, -1, RECORD_FUTURE);
-        lua_getiuservalue(L, -1, 1);
-        bool same = lua_rawequal(L, -1, error);
-        lua_pop(L, 2);
-        if (same)
-            return;
-    }
-    lua_pop(L, 1);
-    lua_pushnil(L);
 }
 
 void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level)
@@ -179,7 +184,8 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int le
     lunl_state *S = lunl_S(L);
     bool object = lunl_error_is(L, error, LUNL_BASE_ERROR);
     char text[2048];
-    size_t size = lunl_trace_text(L, level, text, sizeof text);
+    size_t size = S->running == L ? lunl_trace_task(L, level, text, sizeof text)
+                                  : lunl_trace_text(L, level, text, sizeof text);
     luaL_checkstack(L, 8, NULL);
     lunl_failure *r = lua_newuserdatauv(L, sizeof *r + size, 3);
     int at = lua_gettop(L);

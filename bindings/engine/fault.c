@@ -27,19 +27,56 @@ typedef struct report {
 } report;            /* user values: 1 the context, 2 its message */
 
 static const lunl_type report_type = {"report"};
-static const char trace_key =
-    0; /* registry: trace of the last error of a callback or handler */
+static const char trace_key = 0; /* registry: trace of the last error of what is called */
 
 /* ---- traces of what is called here ---- */
+
+static int deliver(lua_State *L);
+
+/* Is the running function of that level one that runs at the base of the loop? */
+static bool is_base(lua_State *L, const lunl_state *S, lua_Debug *ar)
+{
+    lua_getinfo(L, "f", ar);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->drive);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->deliver);
+    bool is = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1) ||
+              lua_tocfunction(L, -3) == deliver;
+    lua_pop(L, 3);
+    return is;
+}
+
+/*
+ * The part of the trace in `text` that is about the callback or handler: what stands below
+ * it is the loop and whoever runs that. Only near levels are looked at: a longer trace is
+ * cut in its middle anyway.
+ */
+static size_t own_part(lua_State *L, lunl_state *S, const char *text, size_t size,
+                       int thrower)
+{
+    enum { SEEN = 24 };
+    lua_Debug ar;
+    char rest[4096];
+    int base = thrower + 1;
+    while (base < thrower + SEEN && lua_getstack(L, base, &ar) && !is_base(L, S, &ar))
+        base++;
+    if (base == thrower + SEEN || !lua_getstack(L, base, &ar))
+        return size;
+    size_t n = lunl_trace_text(L, base, rest, sizeof rest, false);
+    bool ends_so = n < size && memcmp(text + size - n, rest, n) == 0;
+    return ends_so ? size - n : size;
+}
 
 static int make_trace(lua_State *L)
 {
     enum { THROWER = 2 }; /* below this function and the message handler */
-    luaL_Buffer b;
-    luaL_buffinit(L, &b);
-    luaL_addstring(&b, "traceback:");
-    lunl_trace_frames(L, THROWER, &b);
-    luaL_pushresult(&b);
+    static const char head[] = "traceback:";
+    lunl_state *S = lunl_get_state(L);
+    char text[4096];
+    memcpy(text, head, sizeof head - 1);
+    size_t size = sizeof head - 1;
+    bool in_task = S->task && L == S->running;
+    size += lunl_trace_text(L, THROWER, text + size, sizeof text - size, in_task);
+    lua_pushlstring(L, text, own_part(L, S, text, size, THROWER));
     lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
     return 0;
 }

@@ -2,14 +2,17 @@
 /*
  * join.c - gather and wait, and what they share with race.c: the join of a combinator.
  *
- * The join lies on the stack of the function that awaits it, or is an iterator. It counts
- * its children as they end; everything else (which error is thrown, who is cancelled, the
- * order of the results) is decided by the awaiting task when it runs, so no policy lies in
- * a callback.
+ * The join counts its children as they end; everything else (which error is thrown, who is
+ * cancelled, the order of the results) is decided by the awaiting task when it runs, so no
+ * policy lies in a callback.
  *
- * Law: as long as an arm is linked, the list of children is the join's user value, so a
- * collector that finds both dead finalises the join, which drops its arms, before a child's
- * memory goes.
+ * The join and its arms are a block of the loop's allocator, since the collector need not
+ * hear of memory that is given back at the end of the call. A small userdata owns it: it
+ * lies on the stack of the function that awaits, or is an iterator.
+ *
+ * Law: as long as an arm is linked, the list of the children is the userdata's user value,
+ * so a collector that finds both dead finalises the userdata, which drops the arms, before
+ * the memory of a child goes.
  */
 #include "../lunl.h"
 
@@ -58,19 +61,23 @@ static void expire(lun_timer *timer, lun_loop *loop)
     lunl_join *g = lun_container(timer, lunl_join, timer);
     g->expired = true;
     g->in_time = loop->order;
-    if (!lun_future_done(&g->join.done))
-        lun_future_settle(&g->join.done, LUN_OK);
+    if (!lun_future_done(&g->join->done))
+        lun_future_settle(&g->join->done, LUN_OK);
 }
 
 lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, uint32_t n,
                          uint32_t need, uint8_t rule)
 {
     lua_createtable(L, (int)n, 1);
-    lunl_join *g = lunl_new(L, type, offsetof(lunl_join, join) + lun_join_size(n), 1);
-    lun_timer_init(&g->timer, expire);
-    lun_join_init(&g->join, &loop->loop, n, need, rule);
+    lunl_join *g = lunl_new(L, type, sizeof *g, 1);
     lua_pushvalue(L, -2);
     lua_setiuservalue(L, -2, 1);
+    lun_timer_init(&g->timer, expire);
+    g->loop = &loop->loop;
+    g->join = lun_loop_alloc(g->loop, lun_join_size(n));
+    if (!g->join)
+        lunl_throw_uv(L, UV_ENOMEM, "join", NULL);
+    lun_join_init(g->join, g->loop, n, need, rule);
     return g;
 }
 
@@ -115,7 +122,7 @@ lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, 
                           uint32_t n, uint32_t need, uint8_t rule)
 {
     lunl_join *g = lunl_join_new(L, loop, type, n, need, rule);
-    lun_join *j = &g->join;
+    lun_join *j = g->join;
     int children = lua_gettop(L) - 1;
     if (note_futures(L, loop, arg, children, j) > 0)
         make_tasks(L, loop, children, j);
@@ -137,8 +144,8 @@ static int by_completion(const void *a, const void *b)
 
 void lunl_join_sort(lua_State *L, lunl_join *g)
 {
-    lun_join *j = &g->join;
-    lun_loop *loop = j->done.loop;
+    lun_join *j = g->join;
+    lun_loop *loop = g->loop;
     uint32_t n = 0;
     bool sorted = true;
     lun_list_each(l, &j->finished) {
@@ -164,8 +171,7 @@ void lunl_join_sort(lua_State *L, lunl_join *g)
 
 void lunl_join_deadline(lua_State *L, lunl_join *g, double seconds)
 {
-    lun_loop *loop = g->join.done.loop;
-    int err = lun_timer_start(loop, &g->timer, lun_loop_deadline(loop, seconds));
+    int err = lun_timer_start(g->loop, &g->timer, lun_loop_deadline(g->loop, seconds));
     if (err != 0) {
         lunl_join_close(g);
         lunl_throw_uv(L, err, "timer", NULL);
@@ -174,7 +180,7 @@ void lunl_join_deadline(lua_State *L, lunl_join *g, double seconds)
 
 void lunl_join_refuse_cycle(lua_State *L, lunl_join *g, lun_task *t)
 {
-    if (!lun_task_would_cycle(t, &g->join.done))
+    if (!lun_task_would_cycle(t, &g->join->done))
         return;
     lunl_join_close(g);
     lunl_throw(L, LUNL_RUNTIME_ERROR,
@@ -184,7 +190,7 @@ void lunl_join_refuse_cycle(lua_State *L, lunl_join *g, lun_task *t)
 int lunl_join_wait(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g, lua_KContext ctx,
                    lua_KFunction k)
 {
-    lun_task_wait(t, &g->join.done, g->join.rule & LUN_JOIN_OWNS);
+    lun_task_wait(t, &g->join->done, g->join->rule & LUN_JOIN_OWNS);
     return lunl_suspend(L, S, ctx, k);
 }
 
@@ -193,7 +199,7 @@ lun_task *lunl_join_resumed(lua_State *L, lunl_state *S, lunl_join *g)
     lun_future *on;
     bool interrupted;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    if (interrupted || g->join.asked) {
+    if (interrupted || g->join->asked) {
         t->flags &= (uint8_t)~LUN_MUST_CANCEL; /* requests since then are one with it */
         lunl_join_close(g);
         lunl_throw_cancelled(L, S);
@@ -203,27 +209,29 @@ lun_task *lunl_join_resumed(lua_State *L, lunl_state *S, lunl_join *g)
 
 void lunl_join_break(lua_State *L, lunl_state *S, lunl_join *g)
 {
-    lun_join_rearm(&g->join, UINT32_MAX, LUN_JOIN_OWNS);
-    lunl_cancel_join(L, S, &g->join);
+    lun_join_rearm(g->join, UINT32_MAX, LUN_JOIN_OWNS);
+    lunl_cancel_join(L, S, g->join);
 }
 
 /* Throws the error of the child that stopped the join. */
-static int throw_first(lua_State *L, lun_join *j, int children)
+static int throw_first(lua_State *L, lunl_join *g, int children)
 {
+    lun_future *bad = g->join->bad;
     lua_Integer i = 1;
-    while (j->arm[i - 1].w.on != j->bad)
+    while (g->join->arm[i - 1].w.on != bad)
         i++;
+    lunl_join_close(g);
     lua_rawgeti(L, children, i);
-    return lunl_outcome(L, lua_gettop(L), j->bad);
+    return lunl_outcome(L, lua_gettop(L), bad);
 }
 
 int lunl_join_results(lua_State *L, lunl_join *g, int children, bool errors)
 {
-    lua_Integer n = g->join.n;
+    lua_Integer n = g->join->n;
     int table = 0;
+    if (g->join->bad && !errors)
+        return throw_first(L, g, children);
     lunl_join_close(g);
-    if (g->join.bad && !errors)
-        return throw_first(L, &g->join, children);
     if (errors) {
         lua_newtable(L);
         table = lua_gettop(L);
@@ -251,11 +259,13 @@ int lunl_join_results(lua_State *L, lunl_join *g, int children, bool errors)
 
 void lunl_join_close(lunl_join *g)
 {
-    if (g->closed)
+    lun_join *j = g->join;
+    if (!j)
         return;
-    g->closed = true;
-    lun_timer_stop(g->join.done.loop, &g->timer);
-    lun_join_fini(&g->join);
+    g->join = NULL;
+    lun_timer_stop(g->loop, &g->timer);
+    lun_join_fini(j);
+    lun_loop_free(g->loop, j, lun_join_size(j->room));
 }
 
 static int l_gc(lua_State *L)
@@ -283,9 +293,9 @@ static int gather_k(lua_State *L, int status, lua_KContext mode);
 static int gather_go(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g,
                      lua_KContext mode)
 {
-    if (g->join.stopped && (mode & CANCEL_ON_ERROR))
+    if (g->join->stopped && (mode & CANCEL_ON_ERROR))
         lunl_join_break(L, S, g);
-    if (lun_join_met(&g->join))
+    if (lun_join_met(g->join))
         return lunl_join_results(L, g, CHILDREN, mode & RETURN_EXCEPTIONS);
     lunl_join_refuse_cycle(L, g, t);
     return lunl_join_wait(L, S, t, g, mode, gather_k);
@@ -327,7 +337,7 @@ static int l_gather(lua_State *L)
             LUN_STOP_ASKED; /* as asyncio's: thrown when the first child has ended by it */
     lunl_join *g =
         lunl_join_open(L, S->loop, &lunl_join_type, AWAITABLES, n, UINT32_MAX, rule);
-    if (g->join.left == 0 && lunl_gives_way(S)) {
+    if (g->join->left == 0 && lunl_gives_way(S)) {
         lun_task_yield(t);
         return lunl_suspend(L, S, mode, gather_k);
     }
@@ -374,7 +384,7 @@ static void keep_pending(lua_State *L, const lun_join *j)
 
 static int wait_results(lua_State *L, lunl_join *g)
 {
-    lun_join *j = &g->join;
+    lun_join *j = g->join;
     const lun_future *last = NULL;
     lua_Integer n = 0;
     lua_createtable(L, (int)(j->n - j->left), 0);
@@ -425,7 +435,7 @@ static int l_wait(lua_State *L)
     double timeout = lunl_opt_timeout(L, OPTIONS);
     lunl_join *g = lunl_join_open(L, S->loop, &lunl_join_type, AWAITABLES, n, need, rule);
     lunl_join_sort(L, g);
-    bool met = lun_join_met(&g->join);
+    bool met = lun_join_met(g->join);
     if (met && !lunl_gives_way(S))
         return wait_results(L, g);
     if (met || timeout <= 0) {

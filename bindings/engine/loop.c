@@ -69,13 +69,7 @@ static bool on_idle(lun_loop *core, uint64_t *until)
         return false;
     }
     S->ran = false;
-    lua_rawgeti(S->L, LUA_REGISTRYINDEX, S->origin);
-    bool origin = lua_toboolean(S->L, -1);
-    lua_pop(S->L, 1);
-    if (origin) {
-        lua_pushboolean(S->L, 0);
-        lua_rawseti(S->L, LUA_REGISTRYINDEX, S->origin);
-    }
+    lunl_forget_origin(S->L, S);
     lua_gc(S->L, LUA_GCCOLLECT);
     uint64_t cost = uv_hrtime() - now;
     S->collect_after = now + cost * 10;

@@ -25,7 +25,7 @@ enum {
     MOST_ROOM = 1 << 29
 };
 
-static lunl_queue *check_queue(lua_State *L)
+static inline lunl_queue *check_queue(lua_State *L)
 {
     lunl_queue *q = lua_touserdata(L, 1);
     if (q && lua_rawlen(L, 1) >= sizeof(void *) &&

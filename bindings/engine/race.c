@@ -25,9 +25,10 @@ static lun_arm *first_ended(const lun_join *j)
                                         : lun_container(j->finished.next, lun_arm, w.link);
 }
 
-/* Takes the child of the first arm out of ring and list, pushes it. */
-static int give(lua_State *L, lun_join *j, lun_arm *a)
+/* Pushes the child of the first arm, which leaves ring and list. */
+static int give(lua_State *L, lunl_join *g, lun_arm *a)
 {
+    lun_join *j = g->join;
     lun_future *f = a->w.on;
     lua_Integer i = a - j->arm + 1;
     /* A future that was named twice has its arms in a row. */
@@ -35,6 +36,8 @@ static int give(lua_State *L, lun_join *j, lun_arm *a)
         lun_list_drop(&a->w.link);
         a = first_ended(j);
     }
+    if (!a && j->left == 0)
+        lunl_join_close(g);
     lua_getiuservalue(L, 1, 1);
     lua_rawgeti(L, -1, i);
     lua_pushnil(L);
@@ -44,37 +47,39 @@ static int give(lua_State *L, lun_join *j, lun_arm *a)
 
 static int next_k(lua_State *L, int status, lua_KContext ctx);
 
-/* The iterator at 1 gives its next child, throws, ends, or suspends; `fair`: it has done
- * so. */
-static int next_go(lua_State *L, lunl_state *S, lun_task *t, bool fair)
+/* The iterator at 1 waits for the next child to end. */
+static int wait_next(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g)
 {
-    lunl_join *g = lua_touserdata(L, 1);
-    lun_join *j = &g->join;
-    if (g->closed)
-        return 0;
-    lun_arm *a = first_ended(j);
-    bool late = a && g->expired && (int32_t)(a->w.on->order - g->in_time) > 0;
-    if (late || (!a && g->expired && j->left > 0)) {
-        lunl_join_close(g);
-        lunl_throw(L, LUNL_TIMEOUT_ERROR, "not all were completed in time");
-    }
-    if (!a && j->left == 0) {
-        lunl_join_close(g);
-        return 0;
-    }
-    if (a && (fair || !lunl_gives_way(S)))
-        return give(L, j, a);
-    if (a) {
-        g->busy = true;
-        lun_task_yield(t);
-        return lunl_suspend(L, S, 0, next_k);
-    }
+    lun_join *j = g->join;
     if (lun_future_done(&j->done))
         lun_join_rearm(j, 1, 0);
     if (j->left == 1 && !lun_timer_active(&g->timer))
         lunl_join_refuse_cycle(L, g, t); /* nothing else can wake it */
     g->busy = true;
     return lunl_join_wait(L, S, t, g, 0, next_k);
+}
+
+/* The iterator at 1 gives its next child, throws, ends, or suspends; `fair`: it has done
+ * so. */
+static int next_go(lua_State *L, lunl_state *S, lun_task *t, bool fair)
+{
+    lunl_join *g = lua_touserdata(L, 1);
+    lun_join *j = g->join;
+    if (!j)
+        return 0;
+    lun_arm *a = first_ended(j);
+    bool late = a && g->expired && (int32_t)(a->w.on->order - g->in_time) > 0;
+    if (late || (!a && g->expired)) {
+        lunl_join_close(g);
+        lunl_throw(L, LUNL_TIMEOUT_ERROR, "not all were completed in time");
+    }
+    if (!a)
+        return wait_next(L, S, t, g);
+    if (fair || !lunl_gives_way(S))
+        return give(L, g, a);
+    g->busy = true;
+    lun_task_yield(t);
+    return lunl_suspend(L, S, 0, next_k);
 }
 
 static int next_k(lua_State *L, int status, lua_KContext ctx)
@@ -87,6 +92,8 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
     (void)ctx;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
     g->busy = false;
+    if (g->ended)
+        lunl_join_close(g);
     if (interrupted)
         lunl_throw_cancelled(L, S);
     return next_go(L, S, t, true);
@@ -114,9 +121,13 @@ static int l_next(lua_State *L)
 static int l_close(lua_State *L)
 {
     lunl_join *g = lunl_check(L, 1, &completed_type);
-    lunl_join_close(g);
-    if (g->busy && !lun_future_done(&g->join.done))
-        lun_future_settle(&g->join.done, LUN_OK);
+    if (!g->busy) {
+        lunl_join_close(g);
+        return 0;
+    }
+    g->ended = true;
+    if (!lun_future_done(&g->join->done))
+        lun_future_settle(&g->join->done, LUN_OK);
     return 0;
 }
 
@@ -142,7 +153,9 @@ static int l_as_completed(lua_State *L)
     double timeout = lunl_opt_timeout(L, 2);
     lunl_join *g = lunl_join_open(L, loop, &completed_type, 1, n, 1, 0);
     lunl_join_sort(L, g);
-    if (g->join.left > 0)
+    if (n == 0)
+        lunl_join_close(g);
+    else if (g->join->left > 0)
         lunl_join_deadline(L, g, timeout);
     return 1;
 }
@@ -170,7 +183,7 @@ static int map_k(lua_State *L, int status, lua_KContext limit);
 static int map_go(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g,
                   lua_KContext limit)
 {
-    lun_join *j = &g->join;
+    lun_join *j = g->join;
     if (j->stopped)
         lunl_join_break(L, S, g);
     else if (!j->bad)
@@ -239,7 +252,7 @@ static int l_map(lua_State *L)
  */
 static int race_results(lua_State *L, lun_task *t, lunl_join *g, lua_KContext winner)
 {
-    if (g->join.asked && t->requests > 0)
+    if (g->join->asked && t->requests > 0)
         t->flags |= LUN_MUST_CANCEL;
     lunl_join_close(g);
     lua_rawgeti(L, RACE_CHILDREN, (lua_Integer)winner);
@@ -252,7 +265,7 @@ static int race_k(lua_State *L, int status, lua_KContext winner);
 static int race_go(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g,
                    lua_KContext winner)
 {
-    lun_join *j = &g->join;
+    lun_join *j = g->join;
     const lun_arm *a = first_ended(j);
     if (!winner && a) {
         winner = a - j->arm + 1;
@@ -274,7 +287,7 @@ static int race_k(lua_State *L, int status, lua_KContext winner)
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
     /* Asked before a child had ended, it has no outcome; what has decided it is not lost.
      */
-    if (interrupted || (g->join.asked && !winner)) {
+    if (interrupted || (g->join->asked && !winner)) {
         t->flags &= (uint8_t)~LUN_MUST_CANCEL; /* requests since then are one with it */
         lunl_join_close(g);
         lunl_throw_cancelled(L, S);
@@ -301,7 +314,7 @@ static int l_race(lua_State *L)
     lunl_join *g =
         lunl_join_open(L, S->loop, &lunl_join_type, RACE_AWAITABLES, n, 1, LUN_JOIN_OWNS);
     lunl_join_sort(L, g);
-    if (g->join.left == 0 && lunl_gives_way(S)) {
+    if (g->join->left == 0 && lunl_gives_way(S)) {
         lun_task_yield(t);
         return lunl_suspend(L, S, 0, race_k);
     }

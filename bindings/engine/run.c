@@ -221,8 +221,7 @@ static bool run_round(lua_State *L, lunl_state *S, int idx, uint64_t deadline)
 static void collect_owed(lua_State *L, lunl_state *S, int idx)
 {
     if (S->owed > 0) {
-        lua_pushboolean(L, 0);
-        lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
+        lunl_forget_origin(L, S);
         lua_gc(L, LUA_GCCOLLECT);
     }
     deliver_faults(L, S, idx);

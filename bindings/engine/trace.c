@@ -35,7 +35,7 @@ static size_t append_number(char *buf, size_t size, size_t at, int number)
 /* One line for one level: what Lua's own traceback says, but for the names of globals. */
 static size_t add_level(lua_State *L1, lua_Debug *ar, char *buf, size_t size, size_t at)
 {
-    if (!lua_getinfo(L1, "Slnt", ar))
+    if (!lua_getinfo(L1, "Sln", ar))
         return at;
     at = append(buf, size, at, "\n\t");
     at = append(buf, size, at, ar->short_src);
@@ -57,7 +57,7 @@ static size_t add_level(lua_State *L1, lua_Debug *ar, char *buf, size_t size, si
         at = append_number(buf, size, at, ar->linedefined);
         at = append(buf, size, at, ">");
     }
-    return ar->istailcall ? append(buf, size, at, "\n\t(...tail calls...)") : at;
+    return at;
 }
 
 /* The number of the outermost level; asking for a level costs its distance, so by halving. */
@@ -79,23 +79,38 @@ static int last_level(lua_State *L1)
     return low;
 }
 
-size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size)
+/* The levels from `level` to `last`, without the middle of a long stack. */
+static size_t add_levels(lua_State *L1, int level, int last, char *buf, size_t size)
 {
     lua_Debug ar;
     size_t at = 0;
-    int from = level, last = last_level(L1);
-    for (; lua_getstack(L1, level, &ar); level++) {
+    int from = level;
+    for (; level <= last && lua_getstack(L1, level, &ar); level++) {
         if (level == from + HEAD && last - level > TAIL) {
             at = append(buf, size, at, "\n\t...");
             level = last - TAIL;
             continue;
         }
-        /* The body of a task, a C function without a name, says nothing. */
-        if (level == last && lua_getinfo(L1, "S", &ar) && *ar.what == 'C' && level > from)
-            continue;
         at = add_level(L1, &ar, buf, size, at);
     }
     return at;
+}
+
+size_t lunl_trace_task(lua_State *L1, int level, char *buf, size_t size)
+{
+    int last = last_level(L1);
+    return add_levels(L1, level, last > level ? last - 1 : last, buf, size);
+}
+
+size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size)
+{
+    lua_Debug ar;
+    int last = last_level(L1);
+    /* The outermost one is mostly a C function that called what is of interest: the body of a
+     * task, the driver of a loop. */
+    if (last > level && lua_getstack(L1, last, &ar) && lua_getinfo(L1, "S", &ar) && *ar.what == 'C')
+        last--;
+    return add_levels(L1, level, last, buf, size);
 }
 
 void lunl_trace_frames(lua_State *L1, int level, luaL_Buffer *b)

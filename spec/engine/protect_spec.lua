@@ -104,7 +104,8 @@ describe("async.xpcall", function()
   local function never() error("the handler must not run") end
 
   it("returns all results", function()
-    assert.same(table.pack(true, nil, 2, nil), table.pack(async.xpcall(function(...) return ... end, never, nil, 2, nil)))
+    local function echo(...) return ... end
+    assert.same(table.pack(true, nil, 2, nil), table.pack(async.xpcall(echo, never, nil, 2, nil)))
     assert.same(table.pack(true), table.pack(async.xpcall(function() end, never)))
     assert.same(table.pack(true, 1), table.pack(async.xpcall(function() return async.sleep(0.001, 1) end, never)))
   end)
@@ -195,9 +196,9 @@ describe("async.defer", function()
     local log = {}
     local function note(e) log[#log + 1] = tostring(e) end
     do local _ <close> = async.defer(note) end
-    for _ = 1, 2 do
+    for i = 1, 2 do
       local _ <close> = async.defer(note)
-      break
+      if i == 1 then break end
     end
     local function returning()
       local _ <close> = async.defer(note)
@@ -269,7 +270,7 @@ describe("async.defer", function()
     local n = 0
     do
       local d <close> = async.defer(function() n = n + 1 end)
-      do local again <close> = d end
+      do local _ <close> = d end
     end
     assert.equal(1, n)
   end)
