@@ -527,6 +527,13 @@ void lunl_scope_leave(lua_State *L, lunl_state *S, lun_task *t, const char *what
 /* The scope's request, with `before` of them when it began, is taken back. What is left. */
 unsigned lunl_take_back(lun_task *t, unsigned before);
 void lunl_open_wrap(lua_State *L);      /* engine/wrap.c: wrap */
+/*
+ * engine/keep.c: the userdata at `idx`, whose address is `p`, lives until lunl_let_go or the end
+ * of its loop, which is open. lunl_keep raises if there is no memory; the others never do.
+ */
+void lunl_keep(lua_State *L, lunl_loop *loop, int idx);
+void lunl_push_kept(lua_State *L, lunl_loop *loop, const void *p);
+void lunl_let_go(lua_State *L, lunl_loop *loop, const void *p);
 
 int luaopen_lunation_net(lua_State *L);      /* io/net.c */
 extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop object */

@@ -20,8 +20,10 @@ end
 local function execute(path)
   local first = assert(command.slurp(path)):match("^[^\n]*")
   if not first:find("lua5.4", 1, true) then return command.run { command.lunation, path } end
-  local dir = command.libdir
-  return command.run { "lua5.4", path, env = dir and { LUA_CPATH = dir .. "/?.so;;", LUA_PATH = dir .. "/?.lua;;" } }
+  local call = { env = { LUA_CPATH = command.module .. "/?.so;;" } }
+  for i, word in ipairs(command.stock) do call[i] = word end
+  call[#call + 1] = path
+  return command.run(call)
 end
 
 describe("example", function()

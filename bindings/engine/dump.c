@@ -187,8 +187,7 @@ static void show(struct tree *tree, const struct node *node, int depth)
     lua_settop(L, top);
     if (t->t.at == LUN_AT_NEW || !t->u.co)
         return;
-    size_t size =
-        lunl_trace_text(t->u.co, t->u.co == L ? 1 : 0, frames, sizeof frames, true);
+    size_t size = lunl_trace_task(t->u.co, t->u.co == L ? 1 : 0, frames, sizeof frames);
     if (size > 1) { /* it begins with a line feed */
         lua_pushlstring(L, frames + 1, size - 1);
         lunl_print_lines(&tree->out, columns(depth));

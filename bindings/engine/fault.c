@@ -61,7 +61,7 @@ static size_t own_part(lua_State *L, lunl_state *S, const char *text, size_t siz
         base++;
     if (base == thrower + SEEN || !lua_getstack(L, base, &ar))
         return size;
-    size_t n = lunl_trace_text(L, base, rest, sizeof rest, false);
+    size_t n = lunl_trace_text(L, base, rest, sizeof rest);
     bool ends_so = n < size && memcmp(text + size - n, rest, n) == 0;
     return ends_so ? size - n : size;
 }
@@ -74,8 +74,7 @@ static int make_trace(lua_State *L)
     char text[4096];
     memcpy(text, head, sizeof head - 1);
     size_t size = sizeof head - 1;
-    bool in_task = S->task && L == S->running;
-    size += lunl_trace_text(L, THROWER, text + size, sizeof text - size, in_task);
+    size += lunl_trace_text(L, THROWER, text + size, sizeof text - size);
     lua_pushlstring(L, text, own_part(L, S, text, size, THROWER));
     lua_rawsetp(L, LUA_REGISTRYINDEX, &trace_key);
     return 0;

@@ -27,11 +27,10 @@ struct group {
     lun_link failed;  /* in order of their ends */
     lun_link spent;   /* ended otherwise, their places still taken */
     lun_link *cursor; /* of a walk */
-    uint32_t slot;    /* if held */
     uint32_t places;  /* in the table of user value 2 */
     uint32_t free;    /* first free one, which names the next; or 0 */
     uint16_t before;  /* requests to the parent at the beginning */
-    bool held, queued;
+    bool kept, queued;
     bool aborting; /* the members have been cancelled */
     bool asked_parent;
     bool asked; /* a request came while the end of the block waited */
@@ -98,21 +97,26 @@ static void free_place(lua_State *L, struct group *g, int table)
     g->free = m->place;
 }
 
-/* Nothing in C points at the group any more. */
-static void let_go(lua_State *L, lunl_state *S, struct group *g)
+static lunl_loop *loop_of(struct group *g)
 {
-    if (!g->held || g->queued)
+    return lunl_loop_of(g->join.done.loop);
+}
+
+/* Nothing in C points at the group any more. */
+static void let_go(lua_State *L, struct group *g)
+{
+    if (!g->kept || g->queued)
         return;
     if (!g->closed) {
         int top = lua_gettop(L);
-        lunl_push_held(L, S, g->slot);
+        lunl_push_kept(L, loop_of(g), g);
         lua_getiuservalue(L, top + 1, 2);
         while (!lun_list_alone(&g->spent))
             free_place(L, g, top + 2);
         lua_settop(L, top);
     }
-    g->held = false;
-    lunl_release(L, S, g->slot);
+    g->kept = false;
+    lunl_let_go(L, loop_of(g), g);
 }
 
 static void abort_members(lua_State *L, lunl_state *S, struct group *g)
@@ -124,7 +128,7 @@ static void abort_members(lua_State *L, lunl_state *S, struct group *g)
 static void group_run(lun_job *job)
 {
     struct group *g = lun_container(job, struct group, job);
-    lunl_state *S = lunl_loop_of(g->join.done.loop)->S;
+    lunl_state *S = loop_of(g)->S;
     lua_State *L = S->L;
     lua_checkstack(L, 8);
     g->queued = false;
@@ -136,7 +140,7 @@ static void group_run(lun_job *job)
         }
     }
     if (g->join.left == 0 && (g->closed || !g->closing))
-        let_go(L, S, g);
+        let_go(L, g);
 }
 
 /*
@@ -167,16 +171,11 @@ static int l_task_group(lua_State *L)
 
 /* All that a new member needs memory for, but the task: a place in the table, at 1 the
  * group. */
-static void make_room(lua_State *L, lunl_state *S, struct group *g)
+static void make_room(lua_State *L, struct group *g)
 {
-    if (!g->held) {
-        lua_pushvalue(L, 1);
-        uint32_t slot = lunl_hold(L, S, NULL);
-        if (g->held)
-            lunl_release(L, S, slot); /* a finaliser has made a member meanwhile */
-        else
-            g->slot = slot;
-        g->held = true;
+    if (!g->kept) {
+        lunl_keep(L, loop_of(g), 1);
+        g->kept = true;
     }
     if (g->free == 0 && lun_list_alone(&g->spent)) {
         lua_getiuservalue(L, 1, 2);
@@ -229,7 +228,7 @@ static int l_create_task(lua_State *L)
     int nargs = lua_gettop(L) - 2;
     if (!lua_checkstack(L, 8))
         lunl_throw(L, LUNL_RUNTIME_ERROR, "too many arguments");
-    make_room(L, S, g);
+    make_room(L, g);
     lunl_task *task = lunl_spawn(L, loop, nargs, sizeof(struct member));
     if (g->closed)
         return 1; /* by a finaliser, meanwhile: it is nobody's member */
@@ -296,7 +295,7 @@ static int conclude(lua_State *L, lunl_state *S, struct group *g)
         lua_pushnil(L);
         lua_setiuservalue(L, 1, i);
     }
-    let_go(L, S, g);
+    let_go(L, g);
     if (lunl_error_is(L, 2, LUNL_KEYBOARD_INTERRUPT))
         return 0;
     if (push_interrupt(L, g, 3))

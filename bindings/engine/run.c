@@ -231,7 +231,7 @@ static int teardown_protected(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lunl_loop *loop = lua_touserdata(L, 1);
-    uint64_t deadline = lun_loop_deadline(&loop->loop, loop->shutdown_grace);
+    uint64_t deadline = lun_loop_deadline(&loop->loop, S->hurry ? 0 : loop->shutdown_grace);
     bool over = true;
     while (over && loop->loop.count.tasks > 0 && !S->interrupted)
         over = run_round(L, S, 1, deadline);

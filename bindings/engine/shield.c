@@ -6,7 +6,8 @@
  * a walk recurses. An error is owed by one of the two: by the shield as soon as it has
  * followed, before that, or if the shield was cancelled, by the task behind it.
  *
- * The shield is held until what it follows has ended or it was cancelled itself.
+ * The shield is kept until what it follows has ended, it was cancelled itself, or the loop
+ * closes.
  */
 #include "../lunl.h"
 
@@ -15,7 +16,6 @@ struct shield {
     lun_waiter inner; /* on what it follows */
     lun_waiter self;  /* on `done`: hears of a cancel */
     lun_job job;
-    uint32_t slot; /* holds it */
     bool queued;
 };
 
@@ -65,13 +65,13 @@ static int follow(lua_State *L)
 static void shield_run(lun_job *job)
 {
     struct shield *s = lun_container(job, struct shield, job);
-    lunl_state *S = lunl_loop_of(s->done.loop)->S;
-    lua_State *L = S->L;
+    lunl_loop *loop = lunl_loop_of(s->done.loop);
+    lua_State *L = loop->S->L;
+    lua_checkstack(L, 8);
     lun_waiter_drop(&s->self);
     if (!lun_future_done(&s->done)) {
-        lua_checkstack(L, 8);
         lua_rawgetp(L, LUA_REGISTRYINDEX, &follow_key);
-        lunl_push_held(L, S, s->slot);
+        lunl_push_kept(L, loop, s);
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
             /* No memory for the copy: whoever waits must not wait for ever. */
             lua_pop(L, 1);
@@ -79,7 +79,7 @@ static void shield_run(lun_job *job)
                 lun_future_settle(&s->done, LUN_CANCELLED);
         }
     }
-    lunl_release(L, S, s->slot);
+    lunl_let_go(L, loop, s);
 }
 
 /*
@@ -90,8 +90,7 @@ static void shield_run(lun_job *job)
  */
 static int l_shield(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    lunl_loop *loop = lunl_running_loop(L, S);
+    lunl_loop *loop = lunl_running_loop(L, lunl_S(L));
     if (!lunl_awaitable(L, 1))
         lunl_type_error(L, 1, "awaitable");
     lua_settop(L, 1);
@@ -105,8 +104,7 @@ static int l_shield(lua_State *L)
     s->job.run = shield_run;
     lun_waiter_init(&s->inner, &inner_waiter);
     lun_waiter_init(&s->self, &self_waiter);
-    lua_pushvalue(L, 2);
-    s->slot = lunl_hold(L, S, NULL);
+    lunl_keep(L, loop, 2);
     lun_waiter_watch(&s->self, &s->done);
     /* A finaliser that ran meanwhile may have settled it. */
     if (lun_future_done(f)) {

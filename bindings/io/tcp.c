@@ -96,8 +96,10 @@ static int attempt(connection *k)
     }
     lunl_handle_opened(&c->h, &c->uv.handle);
     lunl_polls_forget(k->loop, lunl_conn_fd(c));
-    if (k->local.sa.sa_family != AF_UNSPEC)
+    if (k->local.sa.sa_family == k->to.sa.sa_family)
         err = uv_tcp_bind(&c->uv.tcp, &k->local.sa, 0);
+    else if (k->local.sa.sa_family != AF_UNSPEC)
+        err = UV_EAFNOSUPPORT;
     if (err == 0 && k->opts.nodelay)
         err = uv_tcp_nodelay(&c->uv.tcp, 1);
     if (err == 0)

@@ -15,7 +15,7 @@ end
 -- The lines of this file that a traceback names.
 local function places(text)
   local list, seen = {}, {}
-  for line in text:gmatch("20_traceback%.lua:(%d+)") do
+  for line in text:gmatch("20_traceback%.lua:(%d+): in") do
     if not seen[line] then list[#list + 1] = line end
     seen[line] = true
   end

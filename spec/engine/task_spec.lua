@@ -575,11 +575,11 @@ describe("what goes wrong in a task", function()
   it("a huge allocation is an error at its await", function()
     helper.plain([[
       async.run(function()
-        local task = async.create_task(function() return ("x"):rep(1 << 44) end)
+        local task = async.create_task(function() return ("x"):rep(1 << 40) end)
         local e = thrown(async.await, task)
-        assert(tostring(e):find("not enough memory") or tostring(e):find("too large"), tostring(e))
+        assert(tostring(e):find("not enough memory", 1, true), tostring(e))
         eq(false, task:cancelled())
-        assert(tostring(task:exception()):find("memory"))
+        eq(e, task:exception())
         eq("works", async.await(async.create_task(function() return "works" end)))
       end)
     ]], { env = { ASAN_OPTIONS = "detect_leaks=1:allocator_may_return_null=1" } })
@@ -614,7 +614,7 @@ describe("what goes wrong in a task", function()
         async.wait(others)
       end)
       eq(20, done)
-    ]], { prefix = { "sh", "-c", "ulimit -v 200000; exec \"$@\"", "sh" } })
+    ]], { prefix = { "sh", "-c", "ulimit -v 60000; exec \"$@\"", "sh" } })
     assert.equal("", stderr)
     assert.equal("", stdout)
     assert.equal(0, code)
@@ -626,15 +626,19 @@ describe("what goes wrong in a task", function()
       local ok, e = pcall(async.run, function()
         local tasks = {}
         for i = 1, math.huge do
-          tasks[i] = async.create_task(function(x) async.sleep(60) return x end, i)
-          if i % 1000 == 0 then async.sleep(0) end
+          tasks[i] = async.create_task(function(x)
+            local s = ("x"):rep(20000) .. x
+            async.sleep(60)
+            return s
+          end, i)
+          if i % 100 == 0 then async.sleep(0) end
         end
       end)
       eq(false, ok)
       eq("not enough memory", e)
       collectgarbage()
       eq("a second run", async.run(function() return async.sleep(0.001, "a second run") end))
-    ]], { prefix = { "sh", "-c", "ulimit -v 150000; exec \"$@\"", "sh" }, limit = 60 })
+    ]], { prefix = { "sh", "-c", "ulimit -v 50000; exec \"$@\"", "sh" }, limit = 30 * helper.slow })
     -- What could not even be reported is said on stderr, and nothing is a crash.
     for text in stderr:gmatch("[^\n]+") do assert.is_nil(text:find("invariant", 1, true), stderr) end
     assert.equal(0, code, stderr)

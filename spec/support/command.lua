@@ -2,9 +2,12 @@
 -- servers. Built on the shell alone, so that it works before and without the runtime's own processes.
 local command = {}
 
--- The command under test, and the folder that holds the module for the stock interpreter.
+-- The command under test, the folder that holds the module for the stock interpreter, and the words that start that.
 command.lunation = os.getenv("LUNATION") or "build/release/lunation"
 command.libdir = command.lunation:match("^(.*)/[^/]*$")
+command.module = os.getenv("LUNATION_MODULE") or command.libdir .. "/lua"
+command.stock = {}
+for word in (os.getenv("LUNATION_LUA") or "lua5.4"):gmatch("%S+") do command.stock[#command.stock + 1] = word end
 
 -- One word for the shell, whatever it contains.
 function command.quote(word)
