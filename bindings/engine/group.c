@@ -5,7 +5,7 @@
  * A member's waiter lies behind the member's task and tells the group of its end, in C
  * alone: counting, moving links, queueing the group's job. The job does what needs Lua:
  * after the first failure it cancels the other members and the task in the block; when all
- * have ended and nobody waits, it lets go of the group, which is held while members are
+ * have ended and nobody waits, it lets go of the group, which is kept while members are
  * unfinished.
  *
  * Laws:
@@ -139,7 +139,7 @@ static void group_run(lun_job *job)
             g->asked_parent = lun_task_cancel(g->parent);
         }
     }
-    if (g->join.left == 0 && (g->closed || !g->closing))
+    if (g->closed || (g->join.left == 0 && !g->closing))
         let_go(L, g);
 }
 
@@ -283,19 +283,41 @@ static void push_errors(lua_State *L, struct group *g, int table, bool add)
     }
 }
 
+/* The group at 1 has nothing to do with any task any more. */
+static void end(lua_State *L, struct group *g)
+{
+    g->closed = true;
+    for (int i = 1; i <= 2; i++) {
+        lua_pushnil(L);
+        lua_setiuservalue(L, 1, i);
+    }
+    let_go(L, g);
+}
+
+/*
+ * The block ends, but cannot wait: the members are asked to stop and go on by themselves,
+ * their errors owed like those of any task.
+ */
+static void dissolve(lua_State *L, lunl_state *S, struct group *g)
+{
+    if (!g->aborting)
+        abort_members(L, S, g);
+    while (!lun_list_alone(&g->members)) {
+        struct member *m = link_member(g->members.next);
+        lun_list_drop(&m->link);
+        lun_waiter_drop(&m->w);
+    }
+    end(L, g);
+}
+
 /* All members have ended: the group at 1, the error of the block, or nil, at 2. */
 static int conclude(lua_State *L, lunl_state *S, struct group *g)
 {
     lun_task *t = g->parent;
     bool cancelled = lunl_error_is(L, 2, LUNL_CANCELLED_ERROR);
     bool own = !lua_isnil(L, 2) && !cancelled;
-    g->closed = true;
     lua_getiuservalue(L, 1, 2);
-    for (int i = 1; i <= 2; i++) {
-        lua_pushnil(L);
-        lua_setiuservalue(L, 1, i);
-    }
-    let_go(L, g);
+    end(L, g);
     if (lunl_error_is(L, 2, LUNL_KEYBOARD_INTERRUPT))
         return 0;
     if (push_interrupt(L, g, 3))
@@ -345,7 +367,7 @@ static _Noreturn void refuse_cycle(lua_State *L, lunl_state *S, struct group *g)
     lun_task *t = g->parent;
     unsigned requests = t->requests;
     bool pending = t->flags & LUN_MUST_CANCEL;
-    abort_members(L, S, g);
+    dissolve(L, S, g);
     while (t->requests > requests)
         lun_task_uncancel(t);
     if (!pending)
@@ -371,14 +393,14 @@ static int l_group_close(lua_State *L)
         g->asked_parent = false;
         lunl_take_back(g->parent, g->before);
     }
-    bool wait = g->join.left > 0;
-    /* Where the block cannot wait, lunl_enter throws; its tasks must not outlive it
-     * unasked. */
-    bool refused = wait && (L != S->running || !S->outer_yieldable || !lua_isyieldable(L));
-    if (!g->aborting && (refused || !lua_isnil(L, 2) || !lun_list_alone(&g->failed)))
-        abort_members(L, S, g);
-    if (wait && lun_task_would_cycle(lunl_enter(L, S), &g->join.done))
-        refuse_cycle(L, S, g);
+    if (g->join.left > 0) {
+        if (L != S->running || !S->outer_yieldable || !lua_isyieldable(L))
+            dissolve(L, S, g); /* lunl_enter says why */
+        if (lun_task_would_cycle(lunl_enter(L, S), &g->join.done))
+            refuse_cycle(L, S, g);
+        if (!g->aborting && (!lua_isnil(L, 2) || !lun_list_alone(&g->failed)))
+            abort_members(L, S, g);
+    }
     g->closing = true;
     return wait_for_members(L, S, g);
 }

@@ -82,40 +82,52 @@ lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, u
 }
 
 /*
- * Copies the list at `arg` to `children`, checking each, and notes the futures in the arms,
- * which are not in use yet. How many have to be made tasks.
+ * Makes children of the list at `arg` in one pass as long as it holds futures of the loop;
+ * how many. Nothing is allocated, so no finaliser gets between the two arms of a duplicate.
  */
-static uint32_t note_futures(lua_State *L, lunl_loop *loop, int arg, int children,
-                             lun_join *j)
+static uint32_t add_futures(lua_State *L, lunl_loop *loop, int arg, int children,
+                            lun_join *j)
 {
-    uint32_t others = 0;
-    for (uint32_t i = 0; i < j->room; i++) {
-        int type = lua_rawgeti(L, arg, (lua_Integer)i + 1);
+    uint32_t n = 0;
+    for (; n < j->room; n++) {
+        int type = lua_rawgeti(L, arg, (lua_Integer)n + 1);
         lun_future *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
-        if (!f) {
-            others++;
-            if (type != LUA_TFUNCTION && !lunl_awaitable(L, lua_gettop(L)))
-                lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
-                               "awaitable expected at index %d, got %s", (int)i + 1,
-                               lua_typename(L, type));
-        } else if (f->loop != &loop->loop) {
-            lunl_ensure_future(L, loop, lua_gettop(L)); /* refuses it */
+        if (!f || f->loop != &loop->loop) {
+            lua_pop(L, 1);
+            break;
         }
-        j->arm[i].w.on = f;
-        lua_rawseti(L, children, (lua_Integer)i + 1);
+        lua_rawseti(L, children, (lua_Integer)n + 1);
+        lun_join_add(j, f);
     }
-    return others;
+    return n;
 }
 
-static void make_tasks(lua_State *L, lunl_loop *loop, int children, lun_join *j)
+static void check_awaitables(lua_State *L, lunl_loop *loop, int arg, uint32_t n)
 {
+    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
+        int type = lua_rawgeti(L, arg, i);
+        lun_future *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
+        if (f && f->loop != &loop->loop)
+            lunl_ensure_future(L, loop, lua_gettop(L)); /* refuses it */
+        if (!f && type != LUA_TFUNCTION && !lunl_awaitable(L, lua_gettop(L)))
+            lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
+                           "awaitable expected at index %I, got %s", i,
+                           lua_typename(L, type));
+        lua_pop(L, 1);
+    }
+}
+
+/* Makes children of the list at `arg`, and tasks where it holds no futures. */
+static void make_tasks(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
+{
+    /* Notes in arms that are not in use yet: allocations go before, see add_futures. */
     for (uint32_t i = 0; i < j->room; i++) {
-        if (j->arm[i].w.on)
-            continue;
-        lua_rawgeti(L, children, (lua_Integer)i + 1);
+        lua_rawgeti(L, arg, (lua_Integer)i + 1);
         j->arm[i].w.on = lunl_ensure_future(L, loop, lua_gettop(L));
         lua_rawseti(L, children, (lua_Integer)i + 1);
     }
+    for (uint32_t i = 0; i < j->room; i++)
+        lun_join_add(j, j->arm[i].w.on);
 }
 
 lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, int arg,
@@ -124,11 +136,12 @@ lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, 
     lunl_join *g = lunl_join_new(L, loop, type, n, need, rule);
     lun_join *j = g->join;
     int children = lua_gettop(L) - 1;
-    if (note_futures(L, loop, arg, children, j) > 0)
-        make_tasks(L, loop, children, j);
-    /* No allocation here, so no finaliser gets between the two arms of a duplicate. */
-    for (uint32_t i = 0; i < n; i++)
-        lun_join_add(j, j->arm[i].w.on);
+    if (add_futures(L, loop, arg, children, j) < n) {
+        lun_join_fini(j);
+        lun_join_init(j, g->loop, n, need, rule);
+        check_awaitables(L, loop, arg, n);
+        make_tasks(L, loop, arg, children, j);
+    }
     /* One that had ended was all there was when it was added. */
     if (lun_future_done(&j->done) && !lun_join_met(j))
         lun_join_rearm(j, need, rule);
@@ -366,12 +379,17 @@ static void check_return_when(lua_State *L, uint32_t *need, uint8_t *rule)
     lua_pop(L, 1);
 }
 
-/* Drops from the list of children all but those that are still pending, each once. */
-static void keep_pending(lua_State *L, const lun_join *j)
+/*
+ * Drops from the list of children all but those that are still pending, each once; and all
+ * arms, while their futures are in the cache.
+ */
+static void keep_pending(lua_State *L, lun_join *j)
 {
     lua_Integer kept = 0;
     for (uint32_t i = 0; i < j->n; i++) {
-        if (lun_future_done(j->arm[i].w.on) || lun_arm_duplicate(j, i) || ++kept == i + 1)
+        bool drop = lun_future_done(j->arm[i].w.on) || lun_arm_duplicate(j, i);
+        lun_list_drop(&j->arm[i].w.link);
+        if (drop || ++kept == i + 1)
             continue;
         lua_rawgeti(L, CHILDREN, (lua_Integer)i + 1);
         lua_rawseti(L, CHILDREN, kept);

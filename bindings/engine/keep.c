@@ -21,17 +21,27 @@ static int push_table(lua_State *L, lunl_loop *loop)
     return type;
 }
 
+static void make_table(lua_State *L, lunl_loop *loop)
+{
+    lua_newtable(L);
+    /* That may have run a finaliser, which kept something. */
+    if (push_table(L, loop) == LUA_TNIL) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, loop->mt_future);
+        lua_pushvalue(L, -3);
+        lua_rawsetp(L, -2, &kept_key);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 2);
+}
+
 void lunl_keep(lua_State *L, lunl_loop *loop, int idx)
 {
     const void *p = lua_touserdata(L, idx);
     idx = lua_absindex(L, idx);
     if (push_table(L, loop) == LUA_TNIL) {
         lua_pop(L, 1);
-        lua_newtable(L);
-        lua_rawgeti(L, LUA_REGISTRYINDEX, loop->mt_future);
-        lua_pushvalue(L, -2);
-        lua_rawsetp(L, -2, &kept_key);
-        lua_pop(L, 1);
+        make_table(L, loop);
+        push_table(L, loop);
     }
     lua_pushvalue(L, idx);
     lua_rawsetp(L, -2, p);

@@ -340,39 +340,49 @@ static bool start(lua_State *L, lunl_state *S, lunl_task *t)
     return true;
 }
 
-void lunl_step(lun_job *job)
+/* Makes `t` ready to be resumed, with `*n` values; false if nothing is left to resume. */
+static inline bool ready(lua_State *L, lunl_state *S, lunl_task *t, int *n)
 {
-    lunl_task *t = lun_container(job, lunl_task, t.job);
-    lunl_state *S = lunl_loop_of(t->t.done.loop)->S;
-    lua_State *L = S->L;
-    int n = 0, status;
     t->t.flags &= (uint8_t)~LUN_QUEUED;
+    *n = 0;
     if (t->t.at == LUN_AT_DONE) {
         lunl_release(L, S, (uint32_t)t->u.slot);
-        return;
+        return false;
     }
-    if (t->t.at == LUN_AT_NEW) {
-        if (!start(L, S, t))
-            return;
-    } else if (t->t.done.guest & LUNL_FOREIGN) {
-        n = lunl_foreign_resume(S, t);
-    }
-    lua_State *co = t->u.co;
-    uint32_t slot = t->co_slot;
-    S->ran = true;
-    S->task = t;
-    S->streak = 0;
+    if (t->t.at == LUN_AT_NEW)
+        return start(L, S, t);
+    if (t->t.done.guest & LUNL_FOREIGN)
+        *n = lunl_foreign_resume(S, t);
+    return true;
+}
+
+void lunl_step(lun_job *job)
+{
+    lun_loop *loop = lun_container(job, lunl_task, t.job)->t.done.loop;
+    lunl_state *S = lunl_loop_of(loop)->S;
+    lua_State *L = S->L;
     do {
-        S->running = co;
-        S->outer_yieldable = true;
-        status = lua_resume(co, L, n, &n);
-        /* A yield that no await of ours made is one of the stock coroutine table. */
-    } while (status == LUA_YIELD && t->t.at == LUN_AT_RUNNING &&
-             (n = lunl_foreign_yield(S, t, n)) >= 0);
-    S->task = NULL;
-    S->running = NULL;
-    if (status != LUA_YIELD)
-        ended(L, S, t, co, slot, status);
+        lunl_task *t = lun_container(job, lunl_task, t.job);
+        int n, status;
+        if (!ready(L, S, t, &n))
+            continue;
+        lua_State *co = t->u.co;
+        uint32_t slot = t->co_slot;
+        S->ran = true;
+        S->task = t;
+        S->streak = 0;
+        do {
+            S->running = co;
+            S->outer_yieldable = true;
+            status = lua_resume(co, L, n, &n);
+            /* A yield that no await of ours made is one of the stock coroutine table. */
+        } while (status == LUA_YIELD && t->t.at == LUN_AT_RUNNING &&
+                 (n = lunl_foreign_yield(S, t, n)) >= 0);
+        S->task = NULL;
+        S->running = NULL;
+        if (status != LUA_YIELD)
+            ended(L, S, t, co, slot, status);
+    } while ((job = lun_loop_next(loop, lunl_step)) != NULL);
 }
 
 /* ---- making and ending tasks from outside ---- */

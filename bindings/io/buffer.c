@@ -6,10 +6,12 @@
 
 #include <string.h>
 
-enum {
-    LEAST = 512, /* bytes of the first block */
-    KEPT = 4096  /* an empty buffer keeps a block up to this size */
-};
+/* Bytes of the first block, and up to which size an empty buffer keeps its block. */
+#if defined(LUN_CHAOS)
+enum { LEAST = 1, KEPT = 0 };
+#else
+enum { LEAST = 512, KEPT = 4096 };
+#endif
 
 bool lunl_buffer_reserve(lun_loop *loop, lunl_buffer *b, size_t n)
 {

@@ -18,9 +18,12 @@
 
 #include "lunl.h"
 
-enum {
-    LUNL_CHUNK = 65536 /* bytes: the read buffer that the streams of a loop share */
-};
+/* Bytes of the read buffer that the streams of a loop share. */
+#if defined(LUN_CHAOS)
+enum { LUNL_CHUNK = 1000 };
+#else
+enum { LUNL_CHUNK = 65536 };
+#endif
 
 typedef struct lunl_handle lunl_handle;
 typedef struct lunl_polls lunl_polls;

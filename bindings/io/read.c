@@ -10,7 +10,8 @@
 #include <string.h>
 
 enum {
-    NUMERAL_MAX = 200 /* characters of a numeral, as in Lua's io library */
+    NUMERAL_MAX = 200, /* characters of a numeral, as in Lua's io library */
+    SOME_MAX = 65536   /* bytes that read_some gives unless told otherwise */
 };
 
 enum kind { LINE, LINE_KEEP, ALL, COUNT, NUMBER, SOME, UNTIL };
@@ -59,8 +60,8 @@ static void arrived(lunl_conn *c, const uv_buf_t *buf, size_t n)
 }
 
 /*
- * libuv calls it the end when a connection hangs up right behind some data, also when it was
- * reset: the socket knows better.
+ * libuv calls it the end when a connection hangs up right behind some data, also when it
+ * was reset: the socket knows better.
  */
 static void at_end(lunl_conn *c)
 {
@@ -350,7 +351,7 @@ static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, want
         check_format(L, 2 + i, w);
     } else if (call == CALL_SOME) {
         w->kind = SOME;
-        w->n = lua_isnil(L, 2) ? LUNL_CHUNK : (size_t)lua_tointeger(L, 2);
+        w->n = lua_isnil(L, 2) ? SOME_MAX : (size_t)lua_tointeger(L, 2);
     } else {
         w->kind = UNTIL;
         w->sep = lua_tolstring(L, 2, &w->sep_len);

@@ -1,6 +1,7 @@
 -- Looking inside: tracebacks of errors, errors in print, the tree of all tasks.
 local async = require "lunation"
-local refuses = require("spec.helper").refuses
+local helper = require "spec.helper"
+local refuses, turns = helper.refuses, helper.turns
 
 -- An object to print to: file.text is what was written, file.writes how often.
 local function new_file()
@@ -120,14 +121,16 @@ ExceptionGroup: outer
   it("writes once, and may be waited for", function()
     local file = new_file()
     local write = file.write
+    local delay = 0.001
     function file:write(text)
-      async.sleep(0.001)
+      async.sleep(delay)
       write(self, text)
     end
     async.print_exception("x", file)
     assert.equal("x\n", file.text)
+    delay = 100
     local t = async.create_task(async.print_exception, "y", file)
-    async.sleep(0)
+    turns()
     t:cancel()
     async.wait { t }
     assert.is_true(t:cancelled())
@@ -179,7 +182,7 @@ describe("async.dump", function()
     local forever = async.create_task(function() async.sleep(math.huge) end):set_name("forever")
     local waiter = async.create_task(function() gate:wait() end):set_name("waiter")
     local asker = async.create_task(function() async.await(f) end):set_name("asker")
-    async.sleep(0)
+    turns()
     local new = async.create_task(function() end):set_name("new")
     local text = dump()
     assert.matches("^%d+ unfinished tasks\n", text)
@@ -205,7 +208,7 @@ describe("async.dump", function()
       async.sleep(100)
     end
     local t = async.create_task(function() inside() end):set_name("stacked")
-    async.sleep(0)
+    turns()
     local text = dump()
     assert.matches("name='stacked'[^\n]*\n\t[^\n]*sleep[^\n]*\n\t[^\n]*dump_spec.lua:" .. line .. ":", text)
     assert.matches("dump_spec.lua:" .. here() - 2 .. ":", text) -- its own, at the call of dump
@@ -216,7 +219,7 @@ describe("async.dump", function()
     local root = async.create_task(function() async.sleep(100) end):set_name("innermost")
     local middle = async.create_task(function() async.await(root) end):set_name("middle")
     local outer = async.create_task(function() async.await(middle) end):set_name("outermost")
-    async.sleep(0)
+    turns()
     local text = dump()
     local base = depth(text, "outermost")
     assert.equal(base + 1, depth(text, "middle"))
@@ -230,7 +233,7 @@ describe("async.dump", function()
     local f = async.Future()
     local one = async.create_task(function() async.gather { a, b, f, shared } end):set_name("one")
     local two = async.create_task(function() async.wait { shared } end):set_name("two")
-    async.sleep(0)
+    turns()
     local text = dump()
     assert.matches("waits for 4 of its children$", line_of(text, "one"))
     assert.equal(depth(text, "one") + 1, depth(text, "a"))
@@ -244,9 +247,9 @@ describe("async.dump", function()
 
   it("shows tasks that were asked to stop", function()
     local t = async.create_task(function() pcall(async.sleep, 100) async.sleep(100) end):set_name("stubborn")
-    async.sleep(0)
+    turns()
     t:cancel()
-    async.sleep(0)
+    turns()
     assert.matches("asked to stop$", line_of(dump(), "stubborn"))
     finish(t)
   end)
@@ -259,7 +262,7 @@ describe("async.dump", function()
       t = async.create_task(function() async.await(inner) end)
       all[i] = t
     end
-    async.sleep(0)
+    turns()
     local began = os.clock()
     local text = dump()
     assert.is_true(os.clock() - began < 5)

@@ -1,7 +1,8 @@
 -- The exception handler: what it gets, when, and what happens if it fails itself; the default one in processes of
 -- its own, since it prints to stderr.
 local async = require "lunation"
-local refuses = require("spec.helper").refuses
+local helper = require "spec.helper"
+local refuses = helper.refuses
 local command = require "spec.support.command"
 
 -- Runs a program in a process of its own: what it printed to stdout and stderr, and its exit code.
@@ -211,7 +212,7 @@ describe("exception handler", function()
         loop:call_exception_handler { message = "again" }
       end)
       loop:call_exception_handler { message = "first" }
-      for _ = 1, 5 do async.sleep(0) end
+      helper.turns(5)
       loop:set_exception_handler(function() end)
       assert.is_true(n > 1)
       async.sleep(0.005)

@@ -1,11 +1,12 @@
 -- async.pcall and async.xpcall, which let cancellations through, and async.defer.
 local async = require "lunation"
-local refuses = require("spec.helper").refuses
+local helper = require "spec.helper"
+local refuses, turns = helper.refuses, helper.turns
 
 -- A task that runs fn and is cancelled with "stop" once it is suspended; it must end as cancelled.
 local function cancelled(fn)
   local t = async.create_task(fn)
-  async.sleep(0)
+  turns()
   t:cancel("stop")
   async.wait { t }
   assert.is_true(t:cancelled())
@@ -75,7 +76,7 @@ describe("async.pcall", function()
         async.sleep(30)
       end)
     end)
-    async.sleep(0)
+    turns()
     t:cancel()
     assert.same({ false, "cleanup" }, { async.await(t) })
   end)
@@ -151,7 +152,7 @@ describe("async.xpcall", function()
         async.sleep(30)
       end, handler)
     end)
-    async.sleep(0)
+    turns()
     t:cancel()
     assert.same({ false, "handled cleanup" }, { async.await(t) })
     local ok, e = pcall(async.xpcall, function()
@@ -250,7 +251,7 @@ describe("async.defer", function()
         log[#log + 1] = "not reached"
       end)
     end)
-    async.sleep(0)
+    turns()
     t:cancel()
     async.wait { t }
     assert.is_true(t:cancelled())
