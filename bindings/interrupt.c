@@ -67,7 +67,8 @@ static void arm(lunl_state *S)
         sigint.count = lua_gethookcount(L);
     }
     sigint.armed = 1;
-    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT, 1);
+    /* Lines, too: a signal in the middle of Lua's counting for another hook would lose the count. */
+    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
 /* ---- the handler ---- */

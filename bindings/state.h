@@ -170,6 +170,8 @@ lunl_loop *lunl_new_loop(lua_State *L, int opts);
 /* Adds a callback `cb` at absolute index to the future at `idx`; pushes the Handle. */
 void lunl_add_callback(lua_State *L, lunl_loop *loop, int idx, lun_future *f, int cb);
 int lunl_remove_callbacks(lua_State *L, lun_future *f, int cb);
+/* Debug: says on stderr that the task or Handle at `idx` ran longer than it should have. */
+void lunl_report_slow(lua_State *L, lunl_loop *loop, uint64_t began, int idx);
 /* The callback of the Handle at `idx` will not run. */
 void lunl_handle_cancel(lua_State *L, int idx);
 void lunl_open_handle(lua_State *L);

@@ -337,7 +337,7 @@ enum lun_ran lun_loop_run(lun_loop *loop)
     put_back(loop);
     loop->breaking = false;
     for (;;) {
-        if (loop->ready || loop->stopping) {
+        if (loop->ready || loop->stopping || !lun_list_alone(&loop->faults)) {
             look_around(loop);
         } else if (!wait_idle(loop)) {
             ran = LUN_RAN_DRY;

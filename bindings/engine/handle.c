@@ -74,7 +74,10 @@ static void run(lun_job *job)
     }
     over(L, h, top + 1);
     S->ran = true;
+    uint64_t began = h->loop->debug ? uv_hrtime() : 0;
     lunl_callback(L, h->loop, n, "callback", top + 1);
+    if (began)
+        lunl_report_slow(L, h->loop, began, top + 1);
     lua_settop(L, top);
 }
 

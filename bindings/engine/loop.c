@@ -9,6 +9,7 @@
 #include "../state.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 const lunl_type lunl_loop_type = {"Loop"};
@@ -44,6 +45,21 @@ uint64_t lunl_deadline_at(double when)
 {
     double ns = ceil(when * 1e9);
     return ns <= 0 ? 0 : ns >= 9e18 ? LUN_NEVER : (uint64_t)ns;
+}
+
+void lunl_report_slow(lua_State *L, lunl_loop *loop, uint64_t began, int idx)
+{
+    char line[512], seconds[32];
+    size_t len;
+    double took = (double)(uv_hrtime() - began) / 1e9;
+    if (took < loop->slow_callback_duration)
+        return;
+    luaL_checkstack(L, 8, NULL);
+    snprintf(seconds, sizeof seconds, "%.3f", took);
+    const char *text = lunl_text(L, idx, &len);
+    snprintf(line, sizeof line, "Executing %s took %s seconds", text, seconds);
+    lun_say(line);
+    lua_pop(L, 1);
 }
 
 /* ---- idle: finding lost errors ---- */

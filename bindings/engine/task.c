@@ -356,6 +356,22 @@ static inline bool ready(lua_State *L, lunl_state *S, lunl_task *t, int *n)
     return true;
 }
 
+/*
+ * Debug: the same with a look at the clock. The task is kept on the stack meanwhile, since it
+ * may end and be let go.
+ */
+static int resume_timed(lua_State *L, lunl_state *S, lunl_task *t, int n, int *results)
+{
+    lunl_loop *loop = S->loop;
+    int top = lua_gettop(L);
+    lunl_push_held(L, S, t->t.done.order);
+    uint64_t began = uv_hrtime();
+    int status = lua_resume(t->u.co, L, n, results);
+    lunl_report_slow(L, loop, began, top + 1);
+    lua_settop(L, top);
+    return status;
+}
+
 void lunl_step(lun_job *job)
 {
     lun_loop *loop = lun_container(job, lunl_task, t.job)->t.done.loop;
@@ -374,7 +390,7 @@ void lunl_step(lun_job *job)
         do {
             S->running = co;
             S->outer_yieldable = true;
-            status = lua_resume(co, L, n, &n);
+            status = S->loop->debug ? resume_timed(L, S, t, n, &n) : lua_resume(co, L, n, &n);
             /* A yield that no await of ours made is one of the stock coroutine table. */
         } while (status == LUA_YIELD && t->t.at == LUN_AT_RUNNING &&
                  (n = lunl_foreign_yield(S, t, n)) >= 0);

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long jumps; the
+ * virtual clock; the numbered shuffle; the idle hook. Threads and I/O are in core_post_spec.c.
+ */
+#include "core_help.h"
+
+static lun_loop loop;
+static journal ran;
+
+static void just_note(note *n)
+{
+    journal_add(&ran, n->id);
+}
+
+static void queue_all(note *n, int count, void (*call)(note *))
+{
+    for (int i = 0; i < count; i++)
+        note_queue(&n[i], &loop, call, i);
+}
+
+/* ---- turns ---- */
+
+static void note_and_queue(note *n)
+{
+    journal_add(&ran, n->id);
+    note *more = n->ud;
+    if (more)
+        note_queue(more, n->loop, just_note, n->id + 10);
+}
+
+/* What a turn adds runs in the next one. */
+static void test_snapshot(void **state)
+{
+    note a[3], b[3];
+    open_virtual(&loop);
+    queue_all(a, 3, note_and_queue);
+    for (int i = 0; i < 3; i++)
+        a[i].ud = &b[i];
+    assert_int_equal(loop.n_ready, 3);
+    run_turn(&loop);
+    EXPECT(&ran, 0, 1, 2);
+    assert_int_equal(loop.n_ready, 3);
+    assert_int_equal(loop.count.turns, 1);
+    run_turn(&loop);
+    EXPECT(&ran, 10, 11, 12);
+    assert_int_equal(loop.n_ready, 0);
+    close_loop(&loop);
+}
+
+/* A job may queue itself again; its memory is free for it as soon as it runs. */
+static void note_again(note *n)
+{
+    journal_add(&ran, n->id);
+    if (n->id++ < 3)
+        lun_loop_queue(n->loop, &n->job);
+}
+
+static void test_queues_itself(void **state)
+{
+    note n;
+    open_virtual(&loop);
+    note_queue(&n, &loop, note_again, 0);
+    run_dry(&loop);
+    EXPECT(&ran, 0, 1, 2, 3);
+    assert_int_equal(loop.count.turns, 5); /* the last one found nothing */
+    close_loop(&loop);
+}
+
+static note due_note, posted_note;
+
+static void on_due(lun_timer *t, lun_loop *l)
+{
+    note_queue(&due_note, l, just_note, 3);
+}
+
+static void on_posted(lun_post *p, lun_loop *l)
+{
+    note_queue(&posted_note, l, just_note, 2);
+}
+
+/* In one look: what was queued, then what I/O brings, then due timers. */
+static void test_order_of_a_look(void **state)
+{
+    note first;
+    lun_timer timer;
+    lun_post post = {.run = on_posted};
+    open_virtual(&loop);
+    lun_timer_init(&timer, on_due);
+    lun_timer_start(&loop, &timer, 0);
+    assert_true(lun_loop_post(&loop, &post));
+    note_queue(&first, &loop, just_note, 1);
+    run_turn(&loop);
+    EXPECT(&ran, 1, 2, 3);
+    close_loop(&loop);
+}
+
+/* A step may go on to its successor without returning to the drain. */
+static void run_on(lun_job *job)
+{
+    do {
+        note *n = lun_container(job, note, job);
+        n->call(n);
+    } while ((job = lun_loop_next(&loop, run_on)) != NULL);
+}
+
+static void queue_run_on(note *n, int id, void (*call)(note *))
+{
+    note_queue(n, &loop, call, id);
+    n->job.run = run_on;
+}
+
+static void note_and_break(note *n)
+{
+    journal_add(&ran, n->id);
+    lun_loop_break(n->loop);
+}
+
+static void test_next(void **state)
+{
+    note n[6];
+    open_virtual(&loop);
+    assert_null(lun_loop_next(&loop, run_on));
+    for (int i = 0; i < 6; i++)
+        queue_run_on(&n[i], i, i == 4 ? note_and_break : just_note);
+    n[2].job.run = note_run; /* another kind in between */
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    EXPECT(&ran, 0, 1, 2, 3, 4); /* the break is heeded */
+    assert_int_equal(loop.n_ready, 1);
+    run_dry(&loop);
+    EXPECT(&ran, 5);
+    close_loop(&loop);
+}
+
+/* ---- stop and break ---- */
+
+static void note_and_stop(note *n)
+{
+    note_and_queue(n);
+    lun_loop_stop(n->loop);
+}
+
+static void test_stop(void **state)
+{
+    note n[3], more;
+    open_virtual(&loop);
+    queue_all(n, 3, just_note);
+    n[0].call = note_and_stop;
+    n[0].ud = &more;
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    EXPECT(&ran, 0, 1, 2); /* after the turn */
+    assert_false(loop.running);
+    run_dry(&loop); /* the stop is used up */
+    EXPECT(&ran, 10);
+    close_loop(&loop);
+}
+
+static void test_stop_before_the_run(void **state)
+{
+    note n[2];
+    open_virtual(&loop);
+    lun_loop_stop(&loop);
+    lun_loop_stop(&loop);
+    queue_all(n, 2, note_again);
+    n[1].id = 2;
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    EXPECT(&ran, 0, 2); /* exactly one turn */
+    run_dry(&loop);
+    EXPECT(&ran, 1, 3, 2, 3);
+    close_loop(&loop);
+    open_real(&loop);
+    lun_loop_stop(&loop);
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED); /* with nothing to do it does not wait */
+    close_loop(&loop);
+}
+
+static void test_break(void **state)
+{
+    note n[4], more;
+    open_virtual(&loop);
+    queue_all(n, 4, just_note);
+    n[0].call = note_and_queue;
+    n[0].ud = &more;
+    n[1].call = note_and_break;
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    EXPECT(&ran, 0, 1);
+    assert_int_equal(loop.n_ready, 3);
+    run_turn(&loop);
+    EXPECT(&ran, 2, 3, 10); /* the rest first, then what had been added */
+    close_loop(&loop);
+}
+
+static void test_break_at_the_end(void **state)
+{
+    note n[2], late;
+    open_virtual(&loop);
+    queue_all(n, 2, just_note);
+    n[1].call = note_and_break;
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    EXPECT(&ran, 0, 1);
+    assert_int_equal(loop.n_ready, 0);
+    note_queue(&late, &loop, just_note, 5); /* the queue is whole */
+    run_dry(&loop);
+    EXPECT(&ran, 5);
+    close_loop(&loop);
+}
+
+static void test_break_again_and_again(void **state)
+{
+    note n[20], late;
+    open_virtual(&loop);
+    queue_all(n, 20, note_and_break);
+    for (int i = 0; i < 20; i++) {
+        if (i == 10)
+            note_queue(&late, &loop, just_note, 99);
+        assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+        assert_int_equal(ran.n, 1);
+        EXPECT(&ran, i);
+    }
+    run_dry(&loop);
+    EXPECT(&ran, 99);
+    close_loop(&loop);
+}
+
+/* A guest's long jump out of the run: the rest of the turn is not lost. */
+static jmp_buf out;
+
+static void jump_out(note *n)
+{
+    note_and_queue(n);
+    longjmp(out, 1);
+}
+
+static void test_long_jump(void **state)
+{
+    note n[4], more;
+    open_virtual(&loop);
+    queue_all(n, 4, just_note);
+    n[1].call = jump_out;
+    n[1].ud = &more;
+    if (setjmp(out) == 0) {
+        lun_loop_run(&loop);
+        fail();
+    }
+    lun_loop_left(&loop);
+    assert_false(loop.running);
+    assert_int_equal(loop.n_ready, 3);
+    EXPECT(&ran, 0, 1);
+    run_dry(&loop);
+    EXPECT(&ran, 2, 3, 11);
+    close_loop(&loop);
+}
+
+/* ---- the virtual clock ---- */
+
+static void test_jumps(void **state)
+{
+    lun_loop real;
+    ctask day, hour;
+    open_real(&real);
+    uint64_t start = lun_loop_time(&real);
+    open_virtual(&loop);
+    assert_true(lun_loop_time(&loop) == 0);
+    ctask_init(&day, &loop, body_sleep);
+    day.when = lun_loop_deadline(&loop, 86400);
+    ctask_init(&hour, &loop, body_sleep);
+    hour.when = lun_loop_deadline(&loop, 3600);
+    run_dry(&loop);
+    assert_true(lun_loop_time(&loop) == 86400ull * 1000 * MS);
+    assert_true(hour.t.done.order < day.t.done.order);
+    assert_true(lun_loop_time(&real) - start < 1000ull * MS);
+    close_loop(&loop);
+    close_loop(&real);
+}
+
+/* Only when nothing is ready: tasks that give way go on at one moment. */
+static void test_stands_while_busy(void **state)
+{
+    ctask busy, sleeper;
+    open_virtual(&loop);
+    ctask_init(&sleeper, &loop, body_sleep);
+    sleeper.when = 5;
+    ctask_init(&busy, &loop, body_yield);
+    busy.n = 1000;
+    run_dry(&loop);
+    assert_true(busy.t.done.order < sleeper.t.done.order);
+    close_loop(&loop);
+}
+
+/* Late timers fire at their own time: each jump goes to the next deadline, no further. */
+static uint64_t moments[4];
+
+static void body_moment(ctask *c)
+{
+    if (c->pc == 0) {
+        assert_int_equal(lun_task_sleep(&c->t, c->when), 0);
+    } else {
+        moments[c->n] = lun_loop_time(&loop);
+        lun_task_finish(&c->t, LUN_OK);
+    }
+}
+
+static void test_each_at_its_time(void **state)
+{
+    ctask c[4];
+    open_virtual(&loop);
+    for (int i = 0; i < 4; i++) {
+        ctask_init(&c[i], &loop, body_moment);
+        c[i].n = i;
+        c[i].when = (uint64_t)(100 - 20 * i);
+    }
+    run_dry(&loop);
+    for (int i = 0; i < 4; i++)
+        assert_true(moments[i] == c[i].when);
+    close_loop(&loop);
+}
+
+static void on_work(uv_work_t *w)
+{
+    uv_sleep(10);
+}
+
+static void after_work(uv_work_t *w, int status)
+{
+    lun_op_done(w->data, status);
+}
+
+/* While a request is in flight the clock stands: its answer comes first. */
+static void test_waits_for_requests(void **state)
+{
+    static const lun_op_kind kind = {{"work", lun_op_cancel_kind}, NULL, NULL};
+    ctask sleeper, waiter;
+    uv_work_t work;
+    open_virtual(&loop);
+    lun_op *op = lun_op_new(&loop, &kind, sizeof *op);
+    work.data = op;
+    ctask_init(&sleeper, &loop, body_sleep);
+    sleeper.when = 1;
+    ctask_await(&waiter, &loop, &op->done);
+    run_turn(&loop);
+    uv_queue_work(loop.uv, &work, on_work, after_work);
+    run_dry(&loop);
+    assert_true(waiter.t.done.order < sleeper.t.done.order);
+    assert_state(&waiter, LUN_OK);
+    lun_op_release(op);
+    close_loop(&loop);
+}
+
+static void test_dry(void **state)
+{
+    lun_future f;
+    ctask c;
+    open_virtual(&loop);
+    run_dry(&loop); /* nothing at all */
+    lun_future_init(&f, &loop, &lun_future_kind);
+    ctask_await(&c, &loop, &f);
+    run_dry(&loop); /* a task that nobody can wake */
+    assert_int_equal(loop.count.tasks, 1);
+    lun_future_settle(&f, LUN_OK);
+    run_dry(&loop);
+    assert_state(&c, LUN_OK);
+    close_loop(&loop);
+}
+
+/* ---- the shuffle ---- */
+
+static void body_note(ctask *c)
+{
+    journal_add(&ran, c->n);
+    if (c->pc < 1)
+        lun_task_yield(&c->t);
+    else
+        lun_task_finish(&c->t, LUN_OK);
+}
+
+enum { TASKS = 20 };
+
+/* The order in which tasks ran under a seed; among them callbacks, which keep their places. */
+static void shuffled(uint64_t seed, int order[2 * TASKS])
+{
+    ctask c[TASKS];
+    note n[3];
+    open_loop(&loop, &(lun_policy){.virtual_clock = true, .shuffle = true, .seed = seed});
+    ran.n = 0;
+    for (int i = 0; i < TASKS; i++) {
+        ctask_init(&c[i], &loop, body_note);
+        c[i].n = i;
+        if (i % 7 == 3)
+            note_queue(&n[i / 7], &loop, just_note, 100 + i / 7);
+    }
+    run_turn(&loop);
+    assert_int_equal(ran.n, TASKS + 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ran.id[4 + 8 * i], 100 + i);
+    int k = 0;
+    for (int i = 0; i < ran.n; i++)
+        if (ran.id[i] < 100)
+            order[k++] = ran.id[i];
+    ran.n = 0;
+    run_dry(&loop);
+    assert_int_equal(ran.n, TASKS); /* a turn is still a turn */
+    memcpy(order + TASKS, ran.id, TASKS * sizeof *order);
+    ran.n = 0;
+    int seen[TASKS] = {0};
+    for (int i = 0; i < 2 * TASKS; i++)
+        seen[order[i]]++;
+    for (int i = 0; i < TASKS; i++)
+        assert_int_equal(seen[i], 2);
+    close_loop(&loop);
+}
+
+static void test_shuffle(void **state)
+{
+    enum { SEEDS = 50 };
+    static int order[SEEDS][2 * TASKS];
+    int again[2 * TASKS];
+    for (int s = 0; s < SEEDS; s++) {
+        shuffled((uint64_t)s, order[s]);
+        shuffled((uint64_t)s, again);
+        assert_memory_equal(order[s], again, sizeof again); /* same seed, same order */
+        for (int k = 0; k < s; k++)
+            assert_memory_not_equal(order[s], order[k], TASKS * sizeof(int));
+        assert_memory_not_equal(order[s], order[s] + TASKS, TASKS * sizeof(int));
+    }
+    shuffled(UINT64_MAX, again); /* every number is a seed */
+}
+
+/* Each task comes first under some seed. */
+static void test_shuffle_reaches_all(void **state)
+{
+    int order[2 * TASKS];
+    bool first[TASKS] = {false};
+    for (uint64_t s = 0; s < 400; s++) {
+        shuffled(s, order);
+        first[order[0]] = true;
+    }
+    for (int i = 0; i < TASKS; i++)
+        assert_true(first[i]);
+}
+
+/* Without memory to be random with, it is first in, first out. */
+static void test_shuffle_without_memory(void **state)
+{
+    meter m = {.fail_at = 1, .on = true};
+    ctask c[5];
+    open_loop(&loop, &(lun_policy){.virtual_clock = true, .shuffle = true, .seed = 3,
+                                   .allocator = meter_allocator(&m)});
+    for (int i = 0; i < 5; i++) {
+        ctask_init(&c[i], &loop, body_note);
+        c[i].n = i;
+    }
+    run_turn(&loop);
+    assert_true(m.failed);
+    EXPECT(&ran, 0, 1, 2, 3, 4);
+    run_dry(&loop);
+    ran.n = 0;
+    close_loop(&loop);
+}
+
+static void test_random_source(void **state)
+{
+    lun_loop other;
+    open_loop(&loop, &(lun_policy){.seed = 5});
+    open_loop(&other, &(lun_policy){.seed = 5});
+    for (int i = 0; i < 100; i++)
+        assert_true(lun_loop_random(&loop) == lun_loop_random(&other));
+    close_loop(&other);
+    open_loop(&other, &(lun_policy){.seed = 6});
+    assert_true(lun_loop_random(&loop) != lun_loop_random(&other));
+    close_loop(&other);
+    close_loop(&loop);
+}
+
+/* ---- idle ---- */
+
+static int idle_calls, idle_work;
+static note idle_note;
+
+static bool on_idle(lun_loop *l, uint64_t *until)
+{
+    assert_int_equal(l->n_ready, 0);
+    idle_calls++;
+    if (idle_work-- <= 0)
+        return false;
+    note_queue(&idle_note, l, just_note, idle_calls);
+    return true;
+}
+
+static void test_idle(void **state)
+{
+    ctask c;
+    open_virtual(&loop);
+    loop.idle = on_idle;
+    idle_calls = 0;
+    idle_work = 2;
+    ctask_init(&c, &loop, body_yield);
+    c.n = 10;
+    run_dry(&loop);
+    EXPECT(&ran, 1, 2); /* it had something to run twice, then the loop was dry */
+    assert_int_equal(idle_calls, 3);
+    close_loop(&loop);
+}
+
+/* On the real clock it may ask to be asked again at an earlier moment. */
+static bool on_idle_soon(lun_loop *l, uint64_t *until)
+{
+    assert_true(*until == LUN_NEVER);
+    if (++idle_calls == 3)
+        lun_loop_stop(l);
+    *until = lun_loop_time(l) + MS;
+    return idle_calls == 3;
+}
+
+static void test_idle_until(void **state)
+{
+    open_real(&loop);
+    loop.idle = on_idle_soon;
+    idle_calls = 0;
+    uint64_t start = lun_loop_time(&loop);
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    assert_int_equal(idle_calls, 3);
+    uint64_t took = lun_loop_time(&loop) - start;
+    assert_true(took >= 2 * MS && took < 500ull * MS);
+    close_loop(&loop);
+}
+
+/* ---- the end ---- */
+
+static void test_closed_loop_does_not_run(void **state)
+{
+    open_virtual(&loop);
+    close_loop(&loop);
+    expect_fatal(lun_loop_run(&loop));
+}
+
+/* What is still queued when a loop closes is dropped, and never looked at again. */
+static void test_close_with_jobs(void **state)
+{
+    note *n = malloc(sizeof *n);
+    open_virtual(&loop);
+    note_queue(n, &loop, just_note, 1);
+    assert_int_equal(lun_loop_close(&loop), 0);
+    free(n);
+    assert_int_equal(ran.n, 0);
+    assert_null(loop.ready);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_queues_itself),
+        cmocka_unit_test(test_order_of_a_look),
+        cmocka_unit_test(test_next),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_before_the_run),
+        cmocka_unit_test(test_break),
+        cmocka_unit_test(test_break_at_the_end),
+        cmocka_unit_test(test_break_again_and_again),
+        cmocka_unit_test(test_long_jump),
+        cmocka_unit_test(test_jumps),
+        cmocka_unit_test(test_stands_while_busy),
+        cmocka_unit_test(test_each_at_its_time),
+        cmocka_unit_test(test_waits_for_requests),
+        cmocka_unit_test(test_dry),
+        cmocka_unit_test(test_shuffle),
+        cmocka_unit_test(test_shuffle_reaches_all),
+        cmocka_unit_test(test_shuffle_without_memory),
+        cmocka_unit_test(test_random_source),
+        cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_idle_until),
+        cmocka_unit_test(test_closed_loop_does_not_run),
+        cmocka_unit_test(test_close_with_jobs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
