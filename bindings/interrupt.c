@@ -67,7 +67,8 @@ static void arm(lunl_state *S)
         sigint.count = lua_gethookcount(L);
     }
     sigint.armed = 1;
-    /* Lines, too: a signal in the middle of Lua's counting for another hook would lose the count. */
+    /* Lines, too: a signal in the middle of Lua's counting for another hook would lose the
+     * count. */
     lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
@@ -178,17 +179,28 @@ static int exit_code(lua_State *L)
     return (int)code;
 }
 
-/* Suspends the task for ever; it goes on when the teardown cancels it. */
+/* Suspends the task for ever. */
 static int never(lua_State *L, lunl_state *S)
 {
     lun_future *f = lunl_new_future(L, S->loop, LUNL_KIND_FUTURE, sizeof *f, 2);
+    S->exit_task = S->task;
     return lunl_await(L, S, lua_gettop(L), f);
 }
 
+/* Closed, not cancelled: no pcall around the call of os.exit may see it return. */
+void lunl_exit_unwind(lua_State *L, lunl_state *S)
+{
+    lunl_task *t = S->exit_task;
+    S->exit_task = NULL;
+    if (t && !lun_future_done(&t->t.done))
+        lunl_task_destroy(L, S, t);
+}
+
 /* --- os.exit(code?, close?): as Lua's own; inside a loop all tasks are unwound and the
- * loop is closed first. The caller does not go on; in the teardown it gets a
- * CancelledError, as all do. Where it cannot be suspended (a message handler, a comparison
- * of table.sort) the process ends at once. */
+ * loop is closed first. It does not return: the closers of the calling task run, without
+ * awaiting; all other tasks are cancelled. Called in the course of that it throws
+ * CancelledError. Where the caller cannot be suspended (a message handler, a comparison of
+ * table.sort) the process ends at once. */
 static int l_exit(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

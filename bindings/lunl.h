@@ -212,6 +212,7 @@ struct lunl_state {
     bool hurry;                /* a second SIGINT came: the teardown has no grace */
     bool exiting, exit_close;  /* os.exit was called inside a loop: interrupt.c */
     int exit_code;
+    lunl_task *exit_task;      /* whose call that was; borrowed; NULL: none, or it has been closed */
 };
 
 /* A Lua task: user values 1: arguments before the start, then the outcome; 2: see task.c. */
@@ -428,6 +429,9 @@ void lunl_push_where(lua_State *L, int idx);
  */
 void lunl_interrupt_begin(lunl_loop *loop, lun_task *main);
 void lunl_interrupt_end(lunl_loop *loop);
+
+/* The first thing in a teardown: closes the task that has called os.exit, which must not go on. */
+void lunl_exit_unwind(lua_State *L, lunl_state *S);
 
 /* Failures: future.c and trace.c. */
 

@@ -161,8 +161,11 @@ uint64_t lunl_deadline_at(double when);
 /* The loop's own metatables for its futures and tasks. */
 void lunl_make_metatables(lua_State *L, lunl_loop *loop, int idx);
 
-/* Cancels and awaits what is left on the loop object at `idx`, in rounds, then closes it. */
-void lunl_teardown(lua_State *L, lunl_state *S, int idx);
+/*
+ * Cancels and awaits what is left on the loop object at `idx`, in rounds, then closes it. True if a
+ * KeyboardInterrupt came up meanwhile (thrown by an exception handler, say): it is on the stack.
+ */
+bool lunl_teardown(lua_State *L, lunl_state *S, int idx);
 
 /* New loop object from the options table at `opts` (0: none) on the stack. */
 lunl_loop *lunl_new_loop(lua_State *L, int opts);

@@ -167,7 +167,7 @@ int lun_loop_close(lun_loop *loop)
     loop->shuffle_buf = NULL;
     loop->ready = NULL;
     loop->ready_end = &loop->ready;
-    uv_mutex_destroy(&loop->mutex);
+    /* The mutex stays, it holds nothing: a late post locks it to hear that the loop is closed. */
     return err;
 }
 

@@ -119,7 +119,10 @@ end
 
 -- The same as a script of the command.
 function helper.command(text, options)
-  return execute({ require("spec.support.command").lunation }, text, options)
+  local program = {}
+  for _, word in ipairs(options and options.prefix or {}) do program[#program + 1] = word end
+  program[#program + 1] = require("spec.support.command").lunation
+  return execute(program, text, options)
 end
 
 local function expect(stdout, stderr, code, wanted)

@@ -11,17 +11,24 @@
 
 /* ---- running until something is done ---- */
 
-void lunl_throw_interrupt(lua_State *L, lunl_state *S)
+/* Pushes the KeyboardInterrupt that is leaving the run call, if there is one. */
+static bool take_interrupt(lua_State *L, lunl_state *S)
 {
     if (!S->interrupted)
-        return;
+        return false;
     S->interrupted = false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->interrupt);
     luaL_unref(L, LUA_REGISTRYINDEX, S->interrupt);
     S->interrupt = LUA_NOREF;
     if (lua_isnil(L, -1))
         lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
-    lua_error(L);
+    return true;
+}
+
+void lunl_throw_interrupt(lua_State *L, lunl_state *S)
+{
+    if (take_interrupt(L, S))
+        lua_error(L);
 }
 
 void lunl_throw_dry(lua_State *L, lunl_loop *loop)
@@ -108,9 +115,16 @@ static int deliver_protected(lua_State *L)
 static void deliver_faults(lua_State *L, lunl_state *S, int idx)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
-    for (int i = 0; i < 10 && !lun_list_alone(&loop->loop.faults); i++)
+    enum { ROUNDS = 10 };
+    for (int i = 0; i < 2 * ROUNDS && !lun_list_alone(&loop->loop.faults); i++) {
+        if (i == ROUNDS) {
+            /* A handler that reports for ever: the default one ends it. */
+            lua_pushnil(L);
+            lua_setiuservalue(L, idx, 1);
+        }
         if (lunl_at_base(L, S, idx, S->deliver, &loop->loop) != LUA_OK)
             lua_pop(L, 1);
+    }
 }
 
 /* Pushes the context that all reports about the task at `idx` begin with. */
@@ -233,6 +247,7 @@ static int teardown_protected(lua_State *L)
     lunl_loop *loop = lua_touserdata(L, 1);
     uint64_t deadline = lun_loop_deadline(&loop->loop, S->hurry ? 0 : loop->shutdown_grace);
     bool over = true;
+    lunl_exit_unwind(L, S);
     while (over && loop->loop.count.tasks > 0 && !S->interrupted)
         over = run_round(L, S, 1, deadline);
     destroy_all(L, S, 1);
@@ -251,7 +266,8 @@ static int close_protected(lua_State *L)
     return 0;
 }
 
-static void shut_with(lua_State *L, lunl_state *S, int idx, int fn)
+/* True if a KeyboardInterrupt came up meanwhile; it is then on the stack. */
+static bool shut_with(lua_State *L, lunl_state *S, int idx, int fn)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
     lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
@@ -260,24 +276,22 @@ static void shut_with(lua_State *L, lunl_state *S, int idx, int fn)
         lun_say("lunation: Error while a loop was closed");
         lua_pop(L, 1);
     }
-    if (S->interrupted) {
-        S->interrupted = false;
-        luaL_unref(L, LUA_REGISTRYINDEX, S->interrupt);
-        S->interrupt = LUA_NOREF;
-    }
+    bool interrupted = take_interrupt(L, S);
     lun_list_drop(&S->lost_fault.link);
     lunl_loop_shut(L, loop);
     lunl_trim_pool(L, S, 16);
+    return interrupted;
 }
 
-void lunl_teardown(lua_State *L, lunl_state *S, int idx)
+bool lunl_teardown(lua_State *L, lunl_state *S, int idx)
 {
-    shut_with(L, S, idx, S->teardown);
+    return shut_with(L, S, idx, S->teardown);
 }
 
 void lunl_close_loop(lua_State *L, lunl_state *S, int idx)
 {
-    shut_with(L, S, idx, S->close);
+    if (shut_with(L, S, idx, S->close))
+        lua_error(L);
 }
 
 /* ---- run and Runner ---- */
@@ -319,11 +333,14 @@ static int l_run(lua_State *L)
     lunl_loop *loop = lunl_new_loop(L, 0);
     lua_insert(L, 1);
     int status = run_main(L, S, 1, 2);
-    lunl_teardown(L, S, 1);
+    bool interrupted = lunl_teardown(L, S, 1);
     lunl_interrupt_end(loop);
-    if (status != LUA_OK)
+    if (status != LUA_OK) {
+        /* An error of main's own is not replaced. */
+        lua_settop(L, interrupted ? lua_gettop(L) - 1 : lua_gettop(L));
         return lua_error(L);
-    return lua_gettop(L) - 2;
+    }
+    return interrupted ? lua_error(L) : lua_gettop(L) - 2;
 }
 
 typedef struct lunl_runner {
@@ -394,9 +411,9 @@ static int l_runner_close(lua_State *L)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "a Runner cannot be closed while a loop runs");
     r->closed = true;
     lunl_interrupt_begin(loop, NULL);
-    lunl_teardown(L, S, lua_gettop(L));
+    bool interrupted = lunl_teardown(L, S, lua_gettop(L));
     lunl_interrupt_end(loop);
-    return 0;
+    return interrupted ? lua_error(L) : 0;
 }
 
 /* --- tostring(runner) */

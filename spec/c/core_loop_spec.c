@@ -63,7 +63,7 @@ static void test_queues_itself(void **state)
     note_queue(&n, &loop, note_again, 0);
     run_dry(&loop);
     EXPECT(&ran, 0, 1, 2, 3);
-    assert_int_equal(loop.count.turns, 5); /* the last one found nothing */
+    assert_int_equal(loop.count.turns, 4);
     close_loop(&loop);
 }
 
