@@ -490,12 +490,14 @@ extern const lunl_type lunl_join_type; /* of joins that no script sees */
 uint32_t lunl_check_list(lua_State *L, int arg);
 /* Field `timeout` of the options table or nil at `arg`: seconds, or infinity. */
 double lunl_opt_timeout(lua_State *L, int arg);
-/* Pushes an empty list of children and a join of room for `n` of them. */
+/* Pushes nil, in the place of the list of children, and a join with room for `n` of them. */
 lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, uint32_t n,
                          uint32_t need, uint8_t rule);
+/* The table on top (popped) becomes the list at `children`, below the join. */
+void lunl_join_children(lua_State *L, int children);
 /*
- * Pushes the same with the `n` awaitables of the list at `arg` as children; checks them all
- * before it makes a task of any.
+ * Pushes the list of children and the join for the `n` awaitables of the list at `arg`; checks
+ * them all before it makes a task of any.
  */
 lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, int arg,
                           uint32_t n, uint32_t need, uint8_t rule);

@@ -43,6 +43,7 @@ void lun_task_init(lun_task *t, lun_loop *loop, const lun_kind *kind, void (*ste
 {
     lun_future_init(&t->done, loop, kind);
     t->job.run = step;
+    t->since = loop->now;
     t->epoch = 0;
     t->requests = 0;
     t->at = LUN_AT_NEW;
@@ -66,6 +67,7 @@ static void suspending(lun_task *t, enum lun_task_at at)
 {
     LUN_ASSERT(t->at == LUN_AT_RUNNING);
     t->at = (uint8_t)at;
+    t->since = t->done.loop->now;
     t->done.loop->count.suspensions++;
 }
 

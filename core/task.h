@@ -51,6 +51,7 @@ struct lun_task {
         lun_waiter wait; /* LUN_AT_WAITING */
         lun_timer timer; /* LUN_AT_SLEEPING */
     } u;
+    uint64_t since;    /* when it was last suspended: the loop's `now` */
     uint32_t epoch;    /* of the last walk that passed here */
     uint16_t requests; /* cancel requests not taken back */
     uint8_t at;        /* enum lun_task_at */

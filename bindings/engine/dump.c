@@ -178,10 +178,15 @@ static void show(struct tree *tree, const struct node *node, int depth)
     const lunl_task *t = node->t;
     char frames[4096];
     int top = lua_gettop(L);
+    char since[48] = "";
+    if (t->t.at != LUN_AT_RUNNING) {
+        uint64_t now = lun_loop_time(t->t.done.loop);
+        snprintf(since, sizeof since, ", for %.3f s", (double)(now - t->t.since) / 1e9);
+    }
     lunl_push_held(L, tree->S, t->t.done.order);
     lunl_text(L, top + 1, NULL);
     push_state(L, &t->t);
-    lua_pushfstring(L, "%s %s%s", lua_tostring(L, top + 2), lua_tostring(L, top + 3),
+    lua_pushfstring(L, "%s %s%s%s", lua_tostring(L, top + 2), lua_tostring(L, top + 3), since,
                     t->t.requests > 0 ? ", asked to stop" : "");
     lunl_print_lines(&tree->out, columns(depth));
     lua_settop(L, top);
@@ -338,8 +343,8 @@ static int l_print_exception(lua_State *L)
 }
 
 /* --- async.dump(file)
- * Prints every unfinished task as a tree: who waits for whom, how long sleepers still
- * sleep, the stack of each. `file` is any object with a method write (stderr). Throws
+ * Prints every unfinished task as a tree: who waits for whom, since when, how long sleepers
+ * still sleep, the stack of each. `file` is any object with a method write (stderr). Throws
  * TypeError. Suspends only if `write` does. */
 static int l_dump(lua_State *L)
 {

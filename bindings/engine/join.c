@@ -30,6 +30,14 @@ enum gather_mode {
 
 const lunl_type lunl_join_type = {"join"};
 
+/*
+ * Makes a list of its arguments: the constructor of the language fills it at a third of the
+ * cost of lua_rawseti. Its address is its key in the registry. Beyond MOST_AT_ONCE values
+ * the stack that they need outweighs the gain.
+ */
+static const char constructor[] = "return {...}";
+enum { MOST_AT_ONCE = 1 << 14 };
+
 static lun_arm *link_arm(lun_link *l)
 {
     return lun_container(l, lun_arm, w.link);
@@ -68,10 +76,8 @@ static void expire(lun_timer *timer, lun_loop *loop)
 lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, uint32_t n,
                          uint32_t need, uint8_t rule)
 {
-    lua_createtable(L, (int)n, 1);
+    lua_pushnil(L);
     lunl_join *g = lunl_new(L, type, sizeof *g, 1);
-    lua_pushvalue(L, -2);
-    lua_setiuservalue(L, -2, 1);
     lun_timer_init(&g->timer, expire);
     g->loop = &loop->loop;
     g->join = lun_loop_alloc(g->loop, lun_join_size(n));
@@ -81,38 +87,61 @@ lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, u
     return g;
 }
 
-/*
- * Makes children of the list at `arg` in one pass as long as it holds futures of the loop;
- * how many. Nothing is allocated, so no finaliser gets between the two arms of a duplicate.
- */
-static uint32_t add_futures(lua_State *L, lunl_loop *loop, int arg, int children,
-                            lun_join *j)
+void lunl_join_children(lua_State *L, int children)
 {
-    uint32_t n = 0;
-    for (; n < j->room; n++) {
-        int type = lua_rawgeti(L, arg, (lua_Integer)n + 1);
-        lun_future *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
-        if (!f || f->loop != &loop->loop) {
-            lua_pop(L, 1);
-            break;
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, children + 1, 1);
+    lua_replace(L, children);
+}
+
+/* True if the value on top, of that type, is a future of the loop; it is then in `*f`. */
+static inline bool is_future(lua_State *L, int type, const lunl_loop *loop, lun_future **f)
+{
+    *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
+    return *f && (*f)->loop == &loop->loop;
+}
+
+/* Arms wait for the futures noted in them; nothing is allocated, so that no finaliser gets
+ * in between the two arms of a duplicate. */
+static void add_noted(lun_join *j)
+{
+    for (uint32_t i = 0; i < j->room; i++)
+        lun_join_add(j, j->arm[i].w.on);
+}
+
+/* Makes children of the list at `arg` if all of it are futures of the loop; else false. */
+static bool add_futures(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
+{
+    int n = (int)j->room;
+    if (n > MOST_AT_ONCE || !lua_checkstack(L, n + 4))
+        return false;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, constructor);
+    for (int i = 0; i < n; i++) {
+        if (!is_future(L, lua_rawgeti(L, arg, i + 1), loop, &j->arm[i].w.on)) {
+            lua_pop(L, i + 2);
+            return false;
         }
-        lua_rawseti(L, children, (lua_Integer)n + 1);
-        lun_join_add(j, f);
     }
-    return n;
+    lua_call(L, n, 1);
+    lunl_join_children(L, children);
+    add_noted(j);
+    return true;
 }
 
 static void check_awaitables(lua_State *L, lunl_loop *loop, int arg, uint32_t n)
 {
+    lun_future *f;
     for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
         int type = lua_rawgeti(L, arg, i);
-        lun_future *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
-        if (f && f->loop != &loop->loop)
-            lunl_ensure_future(L, loop, lua_gettop(L)); /* refuses it */
-        if (!f && type != LUA_TFUNCTION && !lunl_awaitable(L, lua_gettop(L)))
-            lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
-                           "awaitable expected at index %I, got %s", i,
-                           lua_typename(L, type));
+        if (type != LUA_TFUNCTION && !is_future(L, type, loop, &f)) {
+            if (f)
+                lunl_ensure_future(L, loop,
+                                   lua_gettop(L)); /* of another loop: refuses it */
+            if (!lunl_awaitable(L, lua_gettop(L)))
+                lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
+                               "awaitable expected at index %I, got %s", i,
+                               lua_typename(L, type));
+        }
         lua_pop(L, 1);
     }
 }
@@ -120,14 +149,14 @@ static void check_awaitables(lua_State *L, lunl_loop *loop, int arg, uint32_t n)
 /* Makes children of the list at `arg`, and tasks where it holds no futures. */
 static void make_tasks(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
 {
-    /* Notes in arms that are not in use yet: allocations go before, see add_futures. */
+    lua_createtable(L, (int)j->room, 1);
+    lunl_join_children(L, children);
     for (uint32_t i = 0; i < j->room; i++) {
         lua_rawgeti(L, arg, (lua_Integer)i + 1);
         j->arm[i].w.on = lunl_ensure_future(L, loop, lua_gettop(L));
         lua_rawseti(L, children, (lua_Integer)i + 1);
     }
-    for (uint32_t i = 0; i < j->room; i++)
-        lun_join_add(j, j->arm[i].w.on);
+    add_noted(j);
 }
 
 lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, int arg,
@@ -136,9 +165,7 @@ lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, 
     lunl_join *g = lunl_join_new(L, loop, type, n, need, rule);
     lun_join *j = g->join;
     int children = lua_gettop(L) - 1;
-    if (add_futures(L, loop, arg, children, j) < n) {
-        lun_join_fini(j);
-        lun_join_init(j, g->loop, n, need, rule);
+    if (!add_futures(L, loop, arg, children, j)) {
         check_awaitables(L, loop, arg, n);
         make_tasks(L, loop, arg, children, j);
     }
@@ -379,17 +406,12 @@ static void check_return_when(lua_State *L, uint32_t *need, uint8_t *rule)
     lua_pop(L, 1);
 }
 
-/*
- * Drops from the list of children all but those that are still pending, each once; and all
- * arms, while their futures are in the cache.
- */
-static void keep_pending(lua_State *L, lun_join *j)
+/* Drops from the list of children all but those that are still pending, each once. */
+static void keep_pending(lua_State *L, const lun_join *j)
 {
     lua_Integer kept = 0;
     for (uint32_t i = 0; i < j->n; i++) {
-        bool drop = lun_future_done(j->arm[i].w.on) || lun_arm_duplicate(j, i);
-        lun_list_drop(&j->arm[i].w.link);
-        if (drop || ++kept == i + 1)
+        if (lun_future_done(j->arm[i].w.on) || lun_arm_duplicate(j, i) || ++kept == i + 1)
             continue;
         lua_rawgeti(L, CHILDREN, (lua_Integer)i + 1);
         lua_rawseti(L, CHILDREN, kept);
@@ -479,6 +501,9 @@ void lunl_open_join(lua_State *L)
         lua_pushstring(L, when[i]);
         lua_setfield(L, -2, when[i]);
     }
+    if (luaL_loadstring(L, constructor) != LUA_OK)
+        lua_error(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, constructor);
     lunl_newtype(L, &lunl_join_type, NULL, meta);
     lua_pop(L, 1);
 }

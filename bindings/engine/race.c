@@ -237,6 +237,8 @@ static int l_map(lua_State *L)
     lunl_check_callable(L, MAP_FN);
     uint32_t limit = check_limit(L);
     lunl_join *g = lunl_join_new(L, S->loop, &lunl_join_type, n, UINT32_MAX, MAP_RULE);
+    lua_createtable(L, (int)n, 1);
+    lunl_join_children(L, MAP_CHILDREN);
     for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
         lua_rawgeti(L, MAP_LIST, i);
         lua_rawseti(L, MAP_CHILDREN, i);

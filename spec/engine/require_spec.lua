@@ -15,6 +15,7 @@ describe("require", function()
     loaded = {}
     for name in pairs(package.loaded) do loaded[name] = true end
     _G.log = {}
+    _G.gate = async.Event() -- for modules that have to be caught half way
   end)
 
   after_each(function()
@@ -22,7 +23,7 @@ describe("require", function()
     for name in pairs(package.loaded) do
       if not loaded[name] then package.loaded[name] = nil end
     end
-    _G.log = nil
+    _G.log, _G.gate = nil, nil
     command.remove_dir(dir)
   end)
 
@@ -159,10 +160,11 @@ describe("require", function()
 
   describe("awaiting", function()
     it("suspends the task that loads", function()
-      module("m_slow", "log[#log + 1] = 'begun' local v = async.sleep(0.002, 'slow') log[#log + 1] = 'ended' return v")
+      module("m_slow", "log[#log + 1] = 'begun' gate:wait() log[#log + 1] = 'ended' return 'slow'")
       local t = started(function() return require("m_slow") end)
       assert.same({ "begun" }, _G.log)
       assert.is_nil(package.loaded.m_slow)
+      _G.gate:set()
       assert.same({ "slow", dir .. "/m_slow.lua" }, { async.await(t) })
       assert.equal("slow", package.loaded.m_slow)
     end)
@@ -174,10 +176,11 @@ describe("require", function()
     end)
 
     it("joins a load in progress", function()
-      module("m_joined", "log[#log + 1] = 1 async.sleep(0.002) return {}")
+      module("m_joined", "log[#log + 1] = 1 gate:wait() return {}")
       local function job() return require("m_joined") end
       local tasks = {}
-      for i = 1, 5 do tasks[i] = async.create_task(job) end
+      for i = 1, 5 do tasks[i] = started(job) end
+      _G.gate:set()
       async.wait(tasks)
       local m, where = tasks[1]:result()
       for i = 2, 5 do
@@ -196,9 +199,10 @@ describe("require", function()
     end)
 
     it("gives a failure to all who joined, and can be tried again", function()
-      module("m_fails", "log[#log + 1] = 1 async.sleep(0.002) if #log < 2 then error(async.ValueError('first')) end return 'second'")
+      module("m_fails", "log[#log + 1] = 1 gate:wait() if #log < 2 then error(async.ValueError('first')) end return 'second'")
       local function job() return require("m_fails") end
-      local tasks = { started(job), async.create_task(job), async.create_task(job) }
+      local tasks = { started(job), started(job), started(job) }
+      _G.gate:set()
       async.wait(tasks)
       local e = tasks[1]:exception()
       assert.equal("first", e.message)
@@ -237,7 +241,7 @@ describe("require", function()
     end)
 
     it("is cancelled like any await; the next who joined begins again", function()
-      module("m_cancelled", "log[#log + 1] = 1 async.sleep(#log == 1 and 10 or 0) return #log")
+      module("m_cancelled", "log[#log + 1] = 1 if #log == 1 then async.sleep(10) end return #log")
       local function job() return (require("m_cancelled")) end
       local first = started(job)
       local second, third = started(job), started(job)
@@ -250,40 +254,44 @@ describe("require", function()
     end)
 
     it("goes on when one who joined is cancelled", function()
-      module("m_goes_on", "async.sleep(0.002) return 'there'")
+      module("m_goes_on", "gate:wait() return 'there'")
       local function job() return (require("m_goes_on")) end
       local first = started(job)
       local second = started(job)
       second:cancel()
       async.wait { second }
       assert.is_true(second:cancelled())
+      assert.is_false(first:done())
+      _G.gate:set()
       assert.equal("there", async.await(first))
     end)
 
     it("begins again when the task that loads is gone", function()
       module("m_gone", "log[#log + 1] = 1 if #log == 1 then coroutine.yield(gate) end return #log")
-      _G.gate = async.Future()
       local t = started(function() return coroutine.wrap(function() return (require("m_gone")) end)() end)
       assert.equal(_G.gate, async.await(t)) -- the generator was left half way
-      _G.gate = nil
       assert.equal(2, (require("m_gone")))
     end)
 
     it("cannot be joined from a callback", function()
-      module("m_busy", "async.sleep(0.002) return 'busy'")
+      module("m_busy", "gate:wait() return 'busy'")
       local t = started(function() return (require("m_busy")) end)
       local e
       async.get_running_loop():call_soon(function() e = select(2, pcall(require, "m_busy")) end)
       turns(2)
       assert.is_true(async.isinstance(e, async.RuntimeError))
+      _G.gate:set()
       assert.equal("busy", async.await(t))
     end)
 
     it("waits for the end even if package.loaded is set early", function()
-      module("m_early", "local m = {} package.loaded[...] = m async.sleep(0.002) m.ready = true return m")
+      module("m_early", "local m = {} package.loaded[...] = m gate:wait() m.ready = true return m")
       local t = started(function() return (require("m_early")) end)
       local from_callback
-      async.get_running_loop():call_soon(function() from_callback = require("m_early") end)
+      async.get_running_loop():call_soon(function()
+        from_callback = require("m_early")
+        _G.gate:set()
+      end)
       assert.is_true(require("m_early").ready)
       assert.equal(from_callback, async.await(t))
     end)
