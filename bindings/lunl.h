@@ -166,7 +166,7 @@ const char *lunl_text(lua_State *L, int idx, size_t *len);
 /* ---- the state record ------------------------------------------------------------------- */
 
 struct lunl_slot {
-    uintptr_t task; /* a held task, or 0, or the next free slot * 2 + 1 */
+    uintptr_t task; /* a held task, a coroutine of the pool + 2, 0, or the next free slot * 2 + 1 */
 };
 
 struct lunl_state {
@@ -217,14 +217,18 @@ struct lunl_state {
 
 /* A Lua task: user values 1: arguments before the start, then the outcome; 2: see task.c. */
 struct lunl_task {
-    lun_task t; /* first */
-    union {
-        lua_State *co; /* its coroutine between first step and end, held by co_slot */
-        uintptr_t slot; /* done, yet still queued: its own slot, to be released then */
-    } u;
-    uint64_t number : 40; /* order of creation in this Lua state */
-    uint64_t co_slot : 24;
+    lun_task t;            /* first */
+    uint64_t number : 40;  /* order of creation in this Lua state */
+    uint64_t co_slot : 24; /* what holds its coroutine, 0 before the first step; once it is done
+                              yet still queued: its own slot, to be released then */
 };
+
+
+/* The coroutine of a task that is not done, or NULL before its first step. */
+static inline lua_State *lunl_task_co(const lunl_state *S, const lunl_task *t)
+{
+    return (lua_State *)(S->slots[t->co_slot].task & ~(uintptr_t)3);
+}
 
 /* Bits of lun_future.guest. */
 enum lunl_guest {

@@ -101,6 +101,7 @@ static void grow_slots(lua_State *L, lunl_state *S)
     if (!p)
         luaL_error(L, "not enough memory");
     S->slots = p;
+    S->slots[0].task = 0; /* no slot: tasks without a coroutine refer to it */
     S->room_slots = room;
 }
 

@@ -127,7 +127,7 @@ end
 
 local function expect(stdout, stderr, code, wanted)
   if code ~= 0 or stderr ~= (wanted or "") then
-    error(("the program ended with status %d\n%s%s"):format(code, stdout, stderr), 3)
+    error(("the program ended with status %d\n%s%s"):format(code, stdout:sub(1, 4000), stderr:sub(1, 4000)), 3)
   end
   return stdout
 end

@@ -1,5 +1,4 @@
 -- SIGINT under run, and os.exit in a script: programs in processes of their own.
-local async = require "lunation"
 local helper = require "spec.helper"
 local command = require "spec.support.command"
 
@@ -436,8 +435,14 @@ describe("os.exit", function()
   end)
 
   it("closes the Lua state when asked to", function()
-    assert.equal("collected\n", exits(0, "setmetatable({}, { __gc = function() print 'collected' end }) os.exit(0, true)"))
-    assert.equal("", exits(0, "X = setmetatable({}, { __gc = function() print 'collected' end }) os.exit(0)"))
+    assert.equal("collected\n", exits(0, [[
+      X = setmetatable({}, { __gc = function() print "collected" end })
+      os.exit(0, true)
+    ]]))
+    assert.equal("", exits(0, [[
+      X = setmetatable({}, { __gc = function() print "collected" end })
+      os.exit(0)
+    ]]))
   end)
 
   it("does not return to a pcall around it", function()

@@ -303,7 +303,7 @@ static int l_yield(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     int n = lua_gettop(L);
-    if (!S->task || L != S->task->u.co)
+    if (!S->task || L != lunl_task_co(S, S->task))
         return lua_yield(L, n);
     lun_task *t = lunl_enter(L, S);
     if (n == 0) {
@@ -351,7 +351,7 @@ static int l_running(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     int is_main = lua_pushthread(L);
-    if (S->task && L == S->task->u.co)
+    if (S->task && L == lunl_task_co(S, S->task))
         S->task->t.done.guest |= LUNL_KEEP_THREAD;
     lua_pushboolean(L, is_main);
     return 2;

@@ -56,7 +56,7 @@ static int by_address(const void *a, const void *b)
 static lunl_task *slot_task(const lunl_state *S, uint32_t slot)
 {
     uintptr_t p = S->slots[slot].task;
-    if (p == 0 || (p & 1) || lun_future_done(&((lunl_task *)p)->t.done))
+    if (p == 0 || (p & 3) || lun_future_done(&((lunl_task *)p)->t.done))
         return NULL;
     return (lunl_task *)p;
 }
@@ -190,9 +190,10 @@ static void show(struct tree *tree, const struct node *node, int depth)
                     t->t.requests > 0 ? ", asked to stop" : "");
     lunl_print_lines(&tree->out, columns(depth));
     lua_settop(L, top);
-    if (t->t.at == LUN_AT_NEW || !t->u.co)
+    if (t->t.at == LUN_AT_NEW || !t->co_slot)
         return;
-    size_t size = lunl_trace_task(t->u.co, t->u.co == L ? 1 : 0, frames, sizeof frames);
+    lua_State *co = lunl_task_co(tree->S, t);
+    size_t size = lunl_trace_task(co, co == L ? 1 : 0, frames, sizeof frames);
     if (size > 1) { /* it begins with a line feed */
         lua_pushlstring(L, frames + 1, size - 1);
         lunl_print_lines(&tree->out, columns(depth));

@@ -94,33 +94,59 @@ void lunl_join_children(lua_State *L, int children)
     lua_replace(L, children);
 }
 
-/* True if the value on top, of that type, is a future of the loop; it is then in `*f`. */
-static inline bool is_future(lua_State *L, int type, const lunl_loop *loop, lun_future **f)
+/* Throws unless a task can be made of the value on top, number `i` of the list at `arg`. */
+static void check_other(lua_State *L, lunl_loop *loop, int arg, int i, int type)
 {
-    *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
-    return *f && (*f)->loop == &loop->loop;
+    if (type == LUA_TFUNCTION)
+        return;
+    if (lunl_to_future(L, -1))
+        lunl_ensure_future(L, loop, lua_gettop(L)); /* of another loop: refuses it */
+    if (!lunl_awaitable(L, lua_gettop(L)))
+        lunl_arg_error(L, arg, LUNL_TYPE_ERROR, "awaitable expected at index %d, got %s", i,
+                       lua_typename(L, type));
 }
 
-/* Arms wait for the futures noted in them; nothing is allocated, so that no finaliser gets
- * in between the two arms of a duplicate. */
+/* Pushes value number `i` of the list: the future that it is, or NULL if it can become one.
+ */
+static inline lun_future *push_checked(lua_State *L, lunl_loop *loop, int arg, int i)
+{
+    int type = lua_rawgeti(L, arg, i);
+    lun_future *f = type == LUA_TUSERDATA ? lunl_to_future(L, -1) : NULL;
+    if (f && f->loop == &loop->loop)
+        return f;
+    check_other(L, loop, arg, i, type);
+    return NULL;
+}
+
+/*
+ * Arms wait for the futures noted in them. Nothing is allocated, so that no finaliser gets
+ * in between the two arms of a duplicate.
+ */
 static void add_noted(lun_join *j)
 {
     for (uint32_t i = 0; i < j->room; i++)
         lun_join_add(j, j->arm[i].w.on);
 }
 
-/* Makes children of the list at `arg` if all of it are futures of the loop; else false. */
-static bool add_futures(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
+/* Makes children of the list at `arg`, all on the stack at once; false: they are too many.
+ */
+static bool open_on_stack(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
 {
-    int n = (int)j->room;
-    if (n > MOST_AT_ONCE || !lua_checkstack(L, n + 4))
+    int n = (int)j->room, others = 0;
+    if (n > MOST_AT_ONCE || !lua_checkstack(L, n + 16))
         return false;
     lua_rawgetp(L, LUA_REGISTRYINDEX, constructor);
+    int top = lua_gettop(L);
     for (int i = 0; i < n; i++) {
-        if (!is_future(L, lua_rawgeti(L, arg, i + 1), loop, &j->arm[i].w.on)) {
-            lua_pop(L, i + 2);
-            return false;
-        }
+        lun_future *f = push_checked(L, loop, arg, i + 1);
+        j->arm[i].w.on = f;
+        others += !f;
+    }
+    for (int i = 0; others > 0; i++) {
+        if (j->arm[i].w.on)
+            continue;
+        j->arm[i].w.on = lunl_ensure_future(L, loop, top + i + 1);
+        others--;
     }
     lua_call(L, n, 1);
     lunl_join_children(L, children);
@@ -128,33 +154,20 @@ static bool add_futures(lua_State *L, lunl_loop *loop, int arg, int children, lu
     return true;
 }
 
-static void check_awaitables(lua_State *L, lunl_loop *loop, int arg, uint32_t n)
+/* The same for lists of any length. */
+static void open_in_table(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
 {
-    lun_future *f;
-    for (lua_Integer i = 1; i <= (lua_Integer)n; i++) {
-        int type = lua_rawgeti(L, arg, i);
-        if (type != LUA_TFUNCTION && !is_future(L, type, loop, &f)) {
-            if (f)
-                lunl_ensure_future(L, loop,
-                                   lua_gettop(L)); /* of another loop: refuses it */
-            if (!lunl_awaitable(L, lua_gettop(L)))
-                lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
-                               "awaitable expected at index %I, got %s", i,
-                               lua_typename(L, type));
-        }
+    int n = (int)j->room;
+    for (int i = 1; i <= n; i++) {
+        push_checked(L, loop, arg, i);
         lua_pop(L, 1);
     }
-}
-
-/* Makes children of the list at `arg`, and tasks where it holds no futures. */
-static void make_tasks(lua_State *L, lunl_loop *loop, int arg, int children, lun_join *j)
-{
-    lua_createtable(L, (int)j->room, 1);
+    lua_createtable(L, n, 1);
     lunl_join_children(L, children);
-    for (uint32_t i = 0; i < j->room; i++) {
-        lua_rawgeti(L, arg, (lua_Integer)i + 1);
-        j->arm[i].w.on = lunl_ensure_future(L, loop, lua_gettop(L));
-        lua_rawseti(L, children, (lua_Integer)i + 1);
+    for (int i = 1; i <= n; i++) {
+        lua_rawgeti(L, arg, i);
+        j->arm[i - 1].w.on = lunl_ensure_future(L, loop, lua_gettop(L));
+        lua_rawseti(L, children, i);
     }
     add_noted(j);
 }
@@ -165,10 +178,8 @@ lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, 
     lunl_join *g = lunl_join_new(L, loop, type, n, need, rule);
     lun_join *j = g->join;
     int children = lua_gettop(L) - 1;
-    if (!add_futures(L, loop, arg, children, j)) {
-        check_awaitables(L, loop, arg, n);
-        make_tasks(L, loop, arg, children, j);
-    }
+    if (!open_on_stack(L, loop, arg, children, j))
+        open_in_table(L, loop, arg, children, j);
     /* One that had ended was all there was when it was added. */
     if (lun_future_done(&j->done) && !lun_join_met(j))
         lun_join_rearm(j, need, rule);

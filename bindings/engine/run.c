@@ -176,7 +176,7 @@ static void destroy_all(lua_State *L, lunl_state *S, int idx)
             luaL_buffinit(L, &b);
             luaL_addstring(&b, "suspended at:");
             if (t->t.at != LUN_AT_NEW)
-                lunl_trace_frames(t->u.co, 0, &b);
+                lunl_trace_frames(lunl_task_co(S, t), 0, &b);
             luaL_pushresult(&b);
             lua_setfield(L, task + 1, "traceback");
             lunl_report(L, loop, "destroyed");

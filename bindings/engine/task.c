@@ -48,6 +48,7 @@ static int new_coroutine(lua_State *L)
     lua_xmove(L, co, 2);
     made->slot = lunl_hold(L, S, NULL);
     made->co = co;
+    S->slots[made->slot].task = (uintptr_t)co | 2;
     return 0;
 }
 
@@ -64,8 +65,7 @@ bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t)
         if (lua_pcall(L, 2, 0, 0) != LUA_OK)
             return false;
     }
-    t->u.co = p.co;
-    t->co_slot = p.slot;
+    t->co_slot = p.slot & 0xffffff;
     return true;
 }
 
@@ -94,7 +94,7 @@ void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep)
 static void let_go(lua_State *L, lunl_state *S, lunl_task *t, uint32_t slot)
 {
     if (t->t.flags & LUN_QUEUED)
-        t->u.slot = slot;
+        t->co_slot = slot & 0xffffff;
     else
         lunl_release_fast(L, S, slot);
 }
@@ -276,8 +276,8 @@ static void drop_coroutine(lua_State *L, lunl_state *S, lunl_task *t, lua_State 
 /* Somebody has closed or finished the coroutine from outside. */
 static void closed_outside(lua_State *L, lunl_state *S, lunl_task *t)
 {
-    lua_State *co = t->u.co;
     uint32_t slot = t->co_slot;
+    lua_State *co = lunl_task_co(S, t);
     lunl_error_new(L, LUNL_RUNTIME_ERROR, "the task's coroutine was closed from outside");
     fail_at_base(L, S, t);
     drop_coroutine(L, S, t, co, slot, false);
@@ -318,8 +318,8 @@ static void never_starts(lua_State *L, lunl_state *S, lunl_task *t)
     }
     lua_setiuservalue(L, -2, 1);
     t->t.done.guest &= (uint16_t) ~(LUNL_ONE_ARG | LUNL_PACKED | LUNL_NO_VALUES);
-    if (t->u.co)
-        drop_coroutine(L, S, t, t->u.co, t->co_slot, true);
+    if (t->co_slot)
+        drop_coroutine(L, S, t, lunl_task_co(S, t), t->co_slot, true);
     finish(L, S, t, LUN_CANCELLED);
     lua_pop(L, 1);
 }
@@ -331,12 +331,12 @@ static bool start(lua_State *L, lunl_state *S, lunl_task *t)
         never_starts(L, S, t);
         return false;
     }
-    if (!t->u.co && !lunl_bind_coroutine(L, S, t)) {
+    if (!t->co_slot && !lunl_bind_coroutine(L, S, t)) {
         fail_at_base(L, S, t);
         return false;
     }
     t->t.at = LUN_AT_RUNNING;
-    lua_pushvalue(t->u.co, 1);
+    lua_pushvalue(lunl_task_co(S, t), 1);
     return true;
 }
 
@@ -346,7 +346,7 @@ static inline bool ready(lua_State *L, lunl_state *S, lunl_task *t, int *n)
     t->t.flags &= (uint8_t)~LUN_QUEUED;
     *n = 0;
     if (t->t.at == LUN_AT_DONE) {
-        lunl_release(L, S, (uint32_t)t->u.slot);
+        lunl_release(L, S, t->co_slot);
         return false;
     }
     if (t->t.at == LUN_AT_NEW)
@@ -366,7 +366,7 @@ static int resume_timed(lua_State *L, lunl_state *S, lunl_task *t, int n, int *r
     int top = lua_gettop(L);
     lunl_push_held(L, S, t->t.done.order);
     uint64_t began = uv_hrtime();
-    int status = lua_resume(t->u.co, L, n, results);
+    int status = lua_resume(lunl_task_co(S, t), L, n, results);
     lunl_report_slow(L, loop, began, top + 1);
     lua_settop(L, top);
     return status;
@@ -382,8 +382,8 @@ void lunl_step(lun_job *job)
         int n, status;
         if (!ready(L, S, t, &n))
             continue;
-        lua_State *co = t->u.co;
         uint32_t slot = t->co_slot;
+        lua_State *co = lunl_task_co(S, t);
         S->ran = true;
         S->task = t;
         S->streak = 0;
@@ -457,8 +457,8 @@ int lunl_create_task(lua_State *L)
 
 void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t)
 {
-    lua_State *co = t->u.co;
     uint32_t slot = t->co_slot;
+    lua_State *co = lunl_task_co(S, t);
     bool fresh = t->t.at == LUN_AT_NEW;
     lun_future *on = t->t.at == LUN_AT_WAITING ? t->t.u.wait.on : NULL;
     if (on && on->kind->cancel == lun_op_cancel_kind)
@@ -491,7 +491,7 @@ lunl_task **lunl_list_tasks(lua_State *L, lunl_state *S, lunl_loop *loop, uint32
     *n = 0;
     for (uint32_t i = 1; i <= S->n_slots && *n < loop->loop.count.tasks; i++) {
         uintptr_t p = S->slots[i].task;
-        if (p == 0 || (p & 1))
+        if (p == 0 || (p & 3))
             continue;
         lunl_task *t = (lunl_task *)p;
         if (t->t.done.loop == &loop->loop && !lun_future_done(&t->t.done))

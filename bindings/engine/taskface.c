@@ -193,7 +193,7 @@ static int deliver_foreign(lunl_state *S, lua_State *co, lun_future *f)
 
 int lunl_foreign_yield(lunl_state *S, lunl_task *t, int n)
 {
-    lua_State *co = t->u.co;
+    lua_State *co = lunl_task_co(S, t);
     lun_future *f = n == 1 ? lunl_to_future(co, -1) : NULL;
     luaL_checkstack(co, 8, NULL);
     if (n == 0) {
@@ -215,7 +215,7 @@ int lunl_foreign_yield(lunl_state *S, lunl_task *t, int n)
 
 int lunl_foreign_resume(lunl_state *S, lunl_task *t)
 {
-    lua_State *co = t->u.co;
+    lua_State *co = lunl_task_co(S, t);
     lun_future *f;
     t->t.done.guest &= (uint16_t)~LUNL_FOREIGN;
     if (lun_task_resume(&t->t, &f)) {
@@ -340,7 +340,7 @@ static int l_get_coro(lua_State *L)
     push_note(L, 1, t, NOTE_CORO);
     if (!lua_isnil(L, -1) || lun_future_done(&t->t.done))
         return 1;
-    if (!t->u.co && !lunl_bind_coroutine(L, lunl_S(L), t))
+    if (!t->co_slot && !lunl_bind_coroutine(L, lunl_S(L), t))
         return lua_error(L);
     push_notes(L, 1, t);
     lunl_push_held(L, lunl_S(L), t->co_slot);
@@ -383,7 +383,7 @@ static int l_get_stack(lua_State *L)
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     if (!lun_future_done(&t->t.done) && t->t.at != LUN_AT_NEW)
-        lunl_trace_frames(t->u.co, 0, &b);
+        lunl_trace_frames(lunl_task_co(lunl_S(L), t), 0, &b);
     luaL_pushresult(&b);
     return 1;
 }

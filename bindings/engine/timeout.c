@@ -68,7 +68,7 @@ void lunl_scope_leave(lua_State *L, lunl_state *S, lun_task *t, const char *what
 {
     /* A coroutine that is closed by force runs its closers without a running task. */
     lunl_task *owner = (lunl_task *)t;
-    if (S->task != owner && (lun_future_done(&t->done) || owner->u.co != L))
+    if (S->task != owner && (lun_future_done(&t->done) || lunl_task_co(S, owner) != L))
         lunl_throw(L, LUNL_RUNTIME_ERROR, "%s is closed by another task than made it",
                    what);
 }

@@ -81,6 +81,12 @@ static void note_error(connection *k, int err)
     k->bad = k->to;
 }
 
+/* Settled, or let go by its task: nothing is to be begun any more. */
+static bool given_up(const connection *k)
+{
+    return lun_future_done(&k->op.done) || !k->op.held;
+}
+
 static void on_connect(uv_connect_t *req, int status);
 
 /* Begins an attempt to reach k->to: 0, or libuv's code and nothing is left. */
@@ -130,7 +136,7 @@ static void try_next(connection *k)
 static void on_connect(uv_connect_t *req, int status)
 {
     connection *k = lun_container(req, connection, connect);
-    if (lun_future_done(&k->op.done)) {
+    if (given_up(k)) {
         lun_op_done(&k->op, UV_ECANCELED);
     } else if (status == 0) {
         end(k, 0);
@@ -150,7 +156,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
     connection *k = lun_container(req, connection, resolve);
     k->found = found;
     k->next = found;
-    if (lun_future_done(&k->op.done) || status < 0)
+    if (given_up(k) || status < 0)
         end(k, status < 0 ? status : UV_ECANCELED);
     else
         try_next(k);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_alloc_spec.c - every allocation of a program that uses all of the core fails once: number 1,
- * number 2, ... and then all from number N on. Each time the program ends in order: every task is
- * done, nothing is in flight, no byte is left, and a second run on the same loop works.
+ * core_alloc_spec.c - every allocation of a program that uses all of the core fails once:
+ * number 1, number 2, ... and then all from number N on. Each time the program ends in
+ * order: every task is done, nothing is in flight, no byte is left, and a second run on the
+ * same loop works.
  */
 #include "core_help.h"
 
@@ -159,7 +160,9 @@ static void run_once(program *p)
 static bool run_failing(uint64_t fail_at, bool on)
 {
     program p = {.memory = {.fail_at = fail_at, .on = on}};
-    open_loop(&p.loop, &(lun_policy){.virtual_clock = true, .shuffle = true, .seed = fail_at,
+    open_loop(&p.loop, &(lun_policy){.virtual_clock = true,
+                                     .shuffle = true,
+                                     .seed = fail_at,
                                      .allocator = meter_allocator(&p.memory)});
     run_once(&p);
     bool failed = p.memory.failed;
@@ -209,7 +212,8 @@ static void test_no_allocation(void **state)
     meter m = {0};
     lun_future f;
     ctask a, b, c;
-    open_loop(&loop, &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
+    open_loop(&loop,
+              &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
     lun_future_init(&f, &loop, &lun_future_kind);
     ctask_await(&a, &loop, &f);
     ctask_await(&b, &loop, &a.t.done);

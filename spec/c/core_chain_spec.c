@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_chain_spec.c - long chains and cycles of tasks that await each other. No recursion: all of
- * it runs on a stack of 64 KiB.
+ * core_chain_spec.c - long chains and cycles of tasks that await each other. No recursion:
+ * all of it runs on a stack of 64 KiB.
  */
 #include "core_help.h"
 
@@ -90,7 +90,8 @@ static void test_chain_settled(void **state)
     on_small_stack(run_chain, &(chain){100000, INNER_FIRST, SETTLE});
 }
 
-/* The search for cycles may not make building a chain quadratic, whichever end comes first. */
+/* The search for cycles may not make building a chain quadratic, whichever end comes first.
+ */
 static void test_chain_built_in_any_order(void **state)
 {
     on_small_stack(run_chain, &(chain){100000, ANY_ORDER, CANCEL_HEAD});
@@ -120,7 +121,8 @@ static void body_join(ctask *c)
     lun_join *j = &d->u.j;
     if (c->pc > 0) {
         lun_join_fini(j);
-        lun_task_finish(&c->t, j->asked ? LUN_CANCELLED : (enum lun_state)d->child[0]->state);
+        lun_task_finish(&c->t,
+                        j->asked ? LUN_CANCELLED : (enum lun_state)d->child[0]->state);
         return;
     }
     lun_join_init(j, c->t.done.loop, 2, UINT32_MAX, LUN_JOIN_OWNS);
@@ -153,7 +155,8 @@ static void *run_join_chain(void *ud)
     lun_future_init(&last, &loop, &lun_future_kind);
     lun_future_init(&side, &loop, &lun_future_kind);
     for (int i = 0; i < N; i++)
-        node_init(&d[i], &loop, i + 1 < N ? &d[i + 1].c.t.done : &last, i == N / 2 ? &side : NULL);
+        node_init(&d[i], &loop, i + 1 < N ? &d[i + 1].c.t.done : &last,
+                  i == N / 2 ? &side : NULL);
     LUN_ASSERT(lun_loop_run(&loop) == LUN_RAN_DRY);
     LUN_ASSERT(lun_task_cancel(&d[0].c.t));
     LUN_ASSERT(last.state == LUN_CANCELLED && side.state == LUN_CANCELLED);
@@ -319,7 +322,8 @@ static void test_no_cycle(void **state)
     ctask_await(&fresh, &loop, &me.t.done);
     assert_false(lun_task_would_cycle(&me.t, &done.t.done));
     assert_false(lun_task_would_cycle(&me.t, &sleeping.t.done));
-    assert_false(lun_task_would_cycle(&me.t, &fresh.t.done)); /* not yet: it does not wait */
+    assert_false(
+        lun_task_would_cycle(&me.t, &fresh.t.done)); /* not yet: it does not wait */
     assert_true(lun_task_would_cycle(&me.t, &w.t.done));
     assert_true(lun_task_would_cycle(&me.t, &me.t.done));
     assert_false(lun_task_would_cycle(&w.t, &me.t.done));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_fault_spec.c - errors nobody asked for: queued where they are found, delivered between two
- * jobs, newest handler first, a raw line as the last resort.
+ * core_fault_spec.c - errors nobody asked for: queued where they are found, delivered
+ * between two jobs, newest handler first, a raw line as the last resort.
  */
 #include "core_help.h"
 
@@ -74,7 +74,7 @@ static void test_newest_first(void **state)
     assert_int_equal(t.over, 1);
     assert_int_equal(lun_faults_deliver(&loop, 10), 0);
     lun_handler_drop(&b.h);
-    lun_handler_drop(&b.h); /* twice: harmless */
+    lun_handler_drop(&b.h);           /* twice: harmless */
     lun_fault_raise(&loop, &t.fault); /* it can be raised again */
     assert_int_equal(lun_faults_deliver(&loop, 10), 1);
     EXPECT(&heard, 301, 101);
@@ -128,7 +128,8 @@ static bool on_nested(lun_handler *h, lun_loop *l, lun_fault *f)
     return handled;
 }
 
-/* What a handler reports waits for the next delivery: a report of reports does not recurse. */
+/* What a handler reports waits for the next delivery: a report of reports does not recurse.
+ */
 static void test_raised_by_a_handler(void **state)
 {
     ear e;
@@ -248,7 +249,8 @@ static void test_between_jobs(void **state)
     close_loop(&loop);
 }
 
-/* Raised outside any job (by a callback of libuv, a timer): after the turn at the latest. */
+/* Raised outside any job (by a callback of libuv, a timer): after the turn at the latest.
+ */
 static trouble from_timer;
 
 static void on_timer_raise(lun_timer *timer, lun_loop *l)
@@ -416,18 +418,12 @@ static void test_endless_echo(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_newest_first),
-        cmocka_unit_test(test_in_order),
-        cmocka_unit_test(test_drops_itself),
-        cmocka_unit_test(test_raised_by_a_handler),
-        cmocka_unit_test(test_last_resort),
-        cmocka_unit_test(test_over),
-        cmocka_unit_test(test_between_jobs),
-        cmocka_unit_test(test_from_a_timer),
-        cmocka_unit_test(test_break_postpones),
-        cmocka_unit_test(test_handler_settles),
-        cmocka_unit_test(test_flood),
-        cmocka_unit_test(test_echo),
+        cmocka_unit_test(test_newest_first),    cmocka_unit_test(test_in_order),
+        cmocka_unit_test(test_drops_itself),    cmocka_unit_test(test_raised_by_a_handler),
+        cmocka_unit_test(test_last_resort),     cmocka_unit_test(test_over),
+        cmocka_unit_test(test_between_jobs),    cmocka_unit_test(test_from_a_timer),
+        cmocka_unit_test(test_break_postpones), cmocka_unit_test(test_handler_settles),
+        cmocka_unit_test(test_flood),           cmocka_unit_test(test_echo),
         cmocka_unit_test(test_endless_echo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_future_spec.c - a future settles once and fires its waiters in the order in which they
- * came; and what a broken invariant does.
+ * core_future_spec.c - a future settles once and fires its waiters in the order in which
+ * they came; and what a broken invariant does.
  */
 #include "core_help.h"
 
@@ -53,7 +53,8 @@ static void test_init(void **state)
     assert_int_equal(f.guest, 0);
     assert_int_equal(f.order, 0);
     assert_ptr_equal(f.loop, &loop);
-    assert_ptr_equal(*(const lun_kind **)(void *)&f, &lun_future_kind); /* law 4: first word */
+    assert_ptr_equal(*(const lun_kind **)(void *)&f,
+                     &lun_future_kind); /* law 4: first word */
     assert_true(lun_list_alone(&f.waiters));
     close_loop(&loop);
 }
@@ -278,18 +279,12 @@ static void test_fatal_default(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_init),
-        cmocka_unit_test(test_settle),
-        cmocka_unit_test(test_settle_once),
-        cmocka_unit_test(test_drop_while_settling),
-        cmocka_unit_test(test_drop),
-        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_cancel_task),
-        cmocka_unit_test(test_cancel_settled),
-        cmocka_unit_test(test_fatal_hook),
-        cmocka_unit_test(test_fatal_default),
+        cmocka_unit_test(test_init),        cmocka_unit_test(test_settle),
+        cmocka_unit_test(test_settle_once), cmocka_unit_test(test_drop_while_settling),
+        cmocka_unit_test(test_drop),        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_cancel_task), cmocka_unit_test(test_cancel_settled),
+        cmocka_unit_test(test_fatal_hook),  cmocka_unit_test(test_fatal_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_help.h - what the specs of the core share: cmocka, a task written in C, a loop that must
- * end empty, an allocator that counts and fails, and a way to see a broken invariant.
+ * core_help.h - what the specs of the core share: cmocka, a task written in C, a loop that
+ * must end empty, an allocator that counts and fails, and a way to see a broken invariant.
  *
- * Most specs run on the virtual clock: lun_loop_run then returns LUN_RAN_DRY as soon as nothing
- * can happen any more, so no spec waits for real time.
+ * Most specs run on the virtual clock: lun_loop_run then returns LUN_RAN_DRY as soon as
+ * nothing can happen any more, so no spec waits for real time.
  */
 #ifndef CORE_HELP_H
 #define CORE_HELP_H
@@ -26,8 +26,9 @@ enum { MS = 1000000 }; /* nanoseconds */
 /* ---- tasks ---- */
 
 /*
- * A task whose body is called once for every step. It looks at `pc`, which counts the steps, and
- * suspends or finishes. `thrown` says whether a guest would throw CancelledError here.
+ * A task whose body is called once for every step. It looks at `pc`, which counts the
+ * steps, and suspends or finishes. `thrown` says whether a guest would throw CancelledError
+ * here.
  */
 typedef struct ctask ctask;
 struct ctask {
@@ -78,7 +79,9 @@ static inline void ctask_init(ctask *c, lun_loop *loop, void (*body)(ctask *))
 /* Ends as what it waited for ended, or cancelled if that is what was thrown. */
 static inline void ctask_return(ctask *c)
 {
-    enum lun_state s = c->thrown ? LUN_CANCELLED : c->on ? (enum lun_state)c->on->state : LUN_OK;
+    enum lun_state s = c->thrown ? LUN_CANCELLED
+                       : c->on   ? (enum lun_state)c->on->state
+                                 : LUN_OK;
     lun_task_finish(&c->t, s == LUN_PENDING ? LUN_OK : s);
 }
 
@@ -212,8 +215,8 @@ static inline void journal_expect(journal *j, int n, const int *ids)
     j->n = 0;
 }
 
-#define EXPECT(journal, ...)                                                                   \
-    journal_expect(journal, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)),                 \
+#define EXPECT(journal, ...)                                                               \
+    journal_expect(journal, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)),             \
                    (int[]){__VA_ARGS__})
 
 /* ---- chance ---- */
@@ -229,7 +232,8 @@ static inline uint64_t chance(uint64_t *state)
 
 /* ---- memory ---- */
 
-/* Counts, checks that sizes are told truly, and fails number `fail_at` (all from it if `on`). */
+/* Counts, checks that sizes are told truly, and fails number `fail_at` (all from it if
+ * `on`). */
 typedef struct meter {
     uint64_t calls, fail_at;
     size_t live;
@@ -280,15 +284,15 @@ static inline void on_fatal(const char *file, int line, const char *text)
 }
 
 /* `code` must reach the fatal hook. */
-#define expect_fatal(code)                                                                     \
-    do {                                                                                       \
-        fatal_text = NULL;                                                                     \
-        lun_set_fatal(on_fatal);                                                               \
-        if (setjmp(fatal_place) == 0) {                                                        \
-            code;                                                                              \
-        }                                                                                      \
-        lun_set_fatal(NULL);                                                                   \
-        assert_non_null(fatal_text);                                                           \
+#define expect_fatal(code)                                                                 \
+    do {                                                                                   \
+        fatal_text = NULL;                                                                 \
+        lun_set_fatal(on_fatal);                                                           \
+        if (setjmp(fatal_place) == 0) {                                                    \
+            code;                                                                          \
+        }                                                                                  \
+        lun_set_fatal(NULL);                                                               \
+        assert_non_null(fatal_text);                                                       \
     } while (0)
 
 /* ---- small stacks ---- */

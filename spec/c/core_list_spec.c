@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_list_spec.c - the ring: a link in no ring points at itself, dropping may be done twice.
+ * core_list_spec.c - the ring: a link in no ring points at itself, dropping may be done
+ * twice.
  */
 #include "core_help.h"
 
@@ -24,8 +25,9 @@ static void expect_ring(const lun_link *head, int n, const int *ids)
     assert_int_equal(lun_list_alone(head), n == 0);
 }
 
-#define RING(head, ...)                                                                        \
-    expect_ring(head, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)), (int[]){__VA_ARGS__})
+#define RING(head, ...)                                                                    \
+    expect_ring(head, (int)(sizeof((int[]){__VA_ARGS__}) / sizeof(int)),                   \
+                (int[]){__VA_ARGS__})
 
 static void make(item *items, int n)
 {
@@ -145,8 +147,9 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_push),   cmocka_unit_test(test_drop),   cmocka_unit_test(test_drop_head),
-        cmocka_unit_test(test_splice), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_push),      cmocka_unit_test(test_drop),
+        cmocka_unit_test(test_drop_head), cmocka_unit_test(test_splice),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

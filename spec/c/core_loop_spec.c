@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long jumps; the
- * virtual clock; the numbered shuffle; the idle hook. Threads and I/O are in core_post_spec.c.
+ * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long
+ * jumps; the virtual clock; the numbered shuffle; the idle hook. Threads and I/O are in
+ * core_post_spec.c.
  */
 #include "core_help.h"
 
@@ -170,7 +171,8 @@ static void test_stop_before_the_run(void **state)
     close_loop(&loop);
     open_real(&loop);
     lun_loop_stop(&loop);
-    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED); /* with nothing to do it does not wait */
+    assert_int_equal(lun_loop_run(&loop),
+                     LUN_RAN_STOPPED); /* with nothing to do it does not wait */
     close_loop(&loop);
 }
 
@@ -375,7 +377,8 @@ static void body_note(ctask *c)
 
 enum { TASKS = 20 };
 
-/* The order in which tasks ran under a seed; among them callbacks, which keep their places. */
+/* The order in which tasks ran under a seed; among them callbacks, which keep their places.
+ */
 static void shuffled(uint64_t seed, int order[2 * TASKS])
 {
     ctask c[TASKS];
@@ -443,7 +446,9 @@ static void test_shuffle_without_memory(void **state)
 {
     meter m = {.fail_at = 1, .on = true};
     ctask c[5];
-    open_loop(&loop, &(lun_policy){.virtual_clock = true, .shuffle = true, .seed = 3,
+    open_loop(&loop, &(lun_policy){.virtual_clock = true,
+                                   .shuffle = true,
+                                   .seed = 3,
                                    .allocator = meter_allocator(&m)});
     for (int i = 0; i < 5; i++) {
         ctask_init(&c[i], &loop, body_note);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_op_spec.c - requests with two owners: libuv while they are in flight, a task while it holds
- * them; abort at most once, fini exactly once, no callback after the memory has gone.
+ * core_op_spec.c - requests with two owners: libuv while they are in flight, a task while
+ * it holds them; abort at most once, fini exactly once, no callback after the memory has
+ * gone.
  */
 #include "core_help.h"
 

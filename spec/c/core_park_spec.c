@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_park_spec.c - queues of tasks without an outcome: first come, first served; a grant is no
- * outcome until the task runs, so nobody ever waits while the thing is free.
+ * core_park_spec.c - queues of tasks without an outcome: first come, first served; a grant
+ * is no outcome until the task runs, so nobody ever waits while the thing is free.
  */
 #include "core_help.h"
 
@@ -207,7 +207,8 @@ static void test_queued_is_cancelled(void **state)
     end();
 }
 
-/* Several wait in one park, but each has its own place: a cancel is no cancel of the park. */
+/* Several wait in one park, but each has its own place: a cancel is no cancel of the park.
+ */
 static void test_others_are_not_touched(void **state)
 {
     ctask c[3];
@@ -387,7 +388,8 @@ static void play(int n, const int *what, int count, unsigned turns)
             bool over = lun_future_done(&victim->t.done);
             assert_int_equal(lun_task_cancel(&victim->t), !over);
         }
-        assert_true(sem.free == 0 || !lun_park_waiting(&sem.park)); /* nobody waits while it is free */
+        assert_true(sem.free == 0 ||
+                    !lun_park_waiting(&sem.park)); /* nobody waits while it is free */
         if (turns >> k & 1)
             run_turn(&loop);
     }

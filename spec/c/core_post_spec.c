@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_post_spec.c - the world outside a loop: posts from other threads, wake-ups, I/O beside busy
- * tasks, a host's own uv loop, closing with things in flight.
+ * core_post_spec.c - the world outside a loop: posts from other threads, wake-ups, I/O
+ * beside busy tasks, a host's own uv loop, closing with things in flight.
  */
 #include "core_help.h"
 
@@ -23,7 +23,8 @@ static void run_guarded(void)
 {
     lun_timer guard;
     lun_timer_init(&guard, on_guard);
-    assert_int_equal(lun_timer_start(&loop, &guard, lun_loop_time(&loop) + 20000ull * MS), 0);
+    assert_int_equal(lun_timer_start(&loop, &guard, lun_loop_time(&loop) + 20000ull * MS),
+                     0);
     assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
     lun_timer_stop(&loop, &guard);
 }
@@ -156,7 +157,8 @@ static void test_post_from_a_post(void **state)
     close_loop(&loop);
 }
 
-/* What was posted before the end is run; what comes later is refused and stays the caller's. */
+/* What was posted before the end is run; what comes later is refused and stays the
+ * caller's. */
 static void test_post_and_close(void **state)
 {
     lun_post p = {.run = on_reply}, late = {.run = on_reply};
@@ -425,7 +427,8 @@ static void allow_descriptors(struct rlimit limit, int n)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* With too few descriptors it says so, and leaves none open but those that libuv itself loses. */
+/* With too few descriptors it says so, and leaves none open but those that libuv itself
+ * loses. */
 static void test_no_descriptors(void **state)
 {
     struct rlimit before;

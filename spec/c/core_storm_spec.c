@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_storm_spec.c - a hundred thousand tasks in a random tree, cancelled at random moments from
- * random places: everything ends, nothing is left, no permit of a semaphore is lost.
+ * core_storm_spec.c - a hundred thousand tasks in a random tree, cancelled at random
+ * moments from random places: everything ends, nothing is left, no permit of a semaphore is
+ * lost.
  */
 #include "core_help.h"
 
@@ -84,7 +85,8 @@ static bool leaf_work(node *d)
     }
 }
 
-/* An inner node waits for its children: a single one it borrows or joins, several it joins. */
+/* An inner node waits for its children: a single one it borrows or joins, several it joins.
+ */
 static bool inner_work(node *d)
 {
     storm *s = d->s;
@@ -125,14 +127,16 @@ static void drop_join(node *d)
 static void body_node(ctask *c)
 {
     node *d = lun_container(c, node, c);
-    bool thrown = c->thrown || (d->join && d->join->asked && lun_future_done(&d->join->done));
+    bool thrown =
+        c->thrown || (d->join && d->join->asked && lun_future_done(&d->join->done));
     if (d->cleanup < 0 && !thrown && (d->count ? inner_work(d) : leaf_work(d)))
         return;
     if (thrown && d->cleanup < 0)
         d->cleanup = (int)(chance(&d->s->seed) % 3);
     drop_join(d);
     if (d->cleanup > 0 && d->cleanup-- > 0) {
-        lun_task_yield(&c->t); /* cleaning up takes its time, and may be cut short by a request */
+        lun_task_yield(
+            &c->t); /* cleaning up takes its time, and may be cut short by a request */
         return;
     }
     if (d->holds)
@@ -217,7 +221,8 @@ static void rage(storm *s, int turns, int most)
                 lun_future_settle(&d->f, chance(&s->seed) % 2 ? LUN_OK : LUN_ERROR);
         }
         if (s->sem.free > 0)
-            LUN_ASSERT(!lun_park_waiting(&s->sem.park)); /* nobody waits while one is free */
+            LUN_ASSERT(
+                !lun_park_waiting(&s->sem.park)); /* nobody waits while one is free */
         turn(s);
         if (k % 4 == 0)
             lun_timers_fire(&s->loop, &s->loop.timers, s->loop.now += 7);
@@ -256,7 +261,8 @@ static void *run_root(void *ud)
     LUN_ASSERT(lun_task_cancel(&s.nodes[0].c.t));
     if (before > 0)
         for (int i = 0; i < N; i++)
-            LUN_ASSERT(s.nodes[i].c.t.requests == 1 || lun_future_done(&s.nodes[i].c.t.done));
+            LUN_ASSERT(s.nodes[i].c.t.requests == 1 ||
+                       lun_future_done(&s.nodes[i].c.t.done));
     for (int i = 0; i < N && before == 0; i++)
         lun_task_cancel(&s.nodes[i].c.t); /* the root never began, so it joined nobody */
     LUN_ASSERT(lun_loop_run(&s.loop) == LUN_RAN_DRY);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_task_spec.c - the life of a task: steps, yields, sleeps, waits, ends. Requests to stop are
- * in core_cancel_spec.c.
+ * core_task_spec.c - the life of a task: steps, yields, sleeps, waits, ends. Requests to
+ * stop are in core_cancel_spec.c.
  */
 #include "core_help.h"
 
@@ -157,7 +157,8 @@ static void test_sleep_without_memory(void **state)
     lun_loop loop;
     meter m = {.fail_at = 1};
     ctask c;
-    open_loop(&loop, &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
+    open_loop(&loop,
+              &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
     ctask_init(&c, &loop, body_sleep_or_yield);
     c.when = 5;
     run_dry(&loop);
@@ -346,7 +347,8 @@ static void test_abandon(void **state)
     assert_int_equal(loop.count.tasks, 1);
     assert_int_equal(loop.count.sleepers, 0);
     assert_int_equal(loop.timers.n, 0);
-    lun_future_settle(&f, LUN_OK); /* the other waiter is untouched, the left one not in the ring */
+    lun_future_settle(
+        &f, LUN_OK); /* the other waiter is untouched, the left one not in the ring */
     run_dry(&loop);
     assert_state(&shared, LUN_OK);
     for (int i = 1; i < 6; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_timer_spec.c - the heap of deadlines: never early, equal deadlines in order of starting, a
- * stopped timer gone at once.
+ * core_timer_spec.c - the heap of deadlines: never early, equal deadlines in order of
+ * starting, a stopped timer gone at once.
  */
 #include "core_help.h"
 
@@ -104,7 +104,8 @@ static void test_never(void **state)
     arm(&loop, &a, 0, LUN_NEVER);
     assert_false(lun_timer_active(&a.timer));
     assert_int_equal(loop.timers.n, 0);
-    assert_int_equal(lun_timer_start(&loop, &a.timer, LUN_NEVER), 0); /* still idle: no fault */
+    assert_int_equal(lun_timer_start(&loop, &a.timer, LUN_NEVER),
+                     0); /* still idle: no fault */
     run_dry(&loop);
     assert_int_equal(fired.n, 0);
     arm(&loop, &a, 1, UINT64_MAX - 1); /* the last real deadline */
@@ -342,7 +343,8 @@ static void test_no_memory(void **state)
     meter m = {0};
     enum { N = 200 };
     static alarm_t a[N];
-    open_loop(&loop, &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
+    open_loop(&loop,
+              &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
     fired.n = 0;
     m.on = true;
     m.fail_at = m.calls + 2; /* the first array is granted, its growth is not */
@@ -385,11 +387,11 @@ static void test_fini(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),    cmocka_unit_test(test_restart_goes_last),
-        cmocka_unit_test(test_stop),     cmocka_unit_test(test_never),
-        cmocka_unit_test(test_meddling), cmocka_unit_test(test_active_twice_is_fatal),
-        cmocka_unit_test(test_random),   cmocka_unit_test(test_million),
-        cmocka_unit_test(test_deadline), cmocka_unit_test(test_never_early),
+        cmocka_unit_test(test_order),     cmocka_unit_test(test_restart_goes_last),
+        cmocka_unit_test(test_stop),      cmocka_unit_test(test_never),
+        cmocka_unit_test(test_meddling),  cmocka_unit_test(test_active_twice_is_fatal),
+        cmocka_unit_test(test_random),    cmocka_unit_test(test_million),
+        cmocka_unit_test(test_deadline),  cmocka_unit_test(test_never_early),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_fini),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

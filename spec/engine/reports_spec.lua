@@ -114,24 +114,44 @@ describe("an error that nobody looked at", function()
     assert.equal("idle", message)
   end)
 
-  it("at the latest when the loop closes, though it is held", function()
+  it("at the latest when the loop closes, if it cannot be reached by then", function()
     helper.plain [[
       local list = {}
-      local kept_task, kept_future
+      collectgarbage("stop")
       local runner = async.Runner { exception_handler = function(_, c) list[#list + 1] = c.exception end }
       runner:run(function()
-        kept_task = async.create_task(error, "task")
-        kept_future = async.Future()
-        kept_future:set_exception("future")
-        turns(2)
+        async.create_task(error, "task", 0)
+        async.get_running_loop():call_soon(function() async.Future():set_exception("future") end)
+        turns(1)
       end)
-      eq(0, #list)
       runner:close()
       eq("future task", table.concat(list, " ") == "task future" and "future task" or table.concat(list, " "))
-      kept_task, kept_future = nil, nil
-      collectgarbage() collectgarbage()
+      collectgarbage("restart")
+      for _ = 1, 4 do collectgarbage() end
       eq(2, #list)
     ]]
+  end)
+
+  it("held longer than its loop lives, can still be delivered; dropped then, it is printed once", function()
+    local stdout, stderr, code = helper.execute [[
+      local list, asked, dropped = {}, nil, nil
+      local runner = async.Runner { exception_handler = function(_, c) list[#list + 1] = c.exception end }
+      runner:run(function()
+        asked = async.create_task(error, "asked", 0)
+        dropped = async.create_task(error, "dropped", 0)
+        turns(2)
+      end)
+      runner:close()
+      eq(0, #list)
+      eq("asked", asked:exception())
+      asked, dropped = nil, nil
+      for _ = 1, 4 do collectgarbage() end
+      eq(0, #list)
+    ]]
+    assert.equal("", stdout)
+    assert.equal(0, code, stderr)
+    assert.is_nil(stderr:find("asked", 1, true), stderr)
+    assert.equal(1, select(2, stderr:gsub("\ndropped", "")), stderr)
   end)
 
   it("delivered one turn later is silent", function()

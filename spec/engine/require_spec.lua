@@ -76,7 +76,8 @@ describe("require", function()
       local ok, e = pcall(function() require("no.such.module") end)
       assert.is_false(ok)
       local expected = { "^spec/engine/require_spec%.lua:%d+: module 'no%.such%.module' not found:\n\t",
-        "no field package%.preload%['no%.such%.module'%]", "\n\tno file '" .. dir:gsub("%p", "%%%0") .. "/no/such/module%.lua'" }
+        "no field package%.preload%['no%.such%.module'%]",
+        "\n\tno file '" .. dir:gsub("%p", "%%%0") .. "/no/such/module%.lua'" }
       for _, part in ipairs(expected) do assert.matches(part, e) end
       assert.is_nil(e:find("\n\n", 1, true))
     end)
@@ -199,7 +200,12 @@ describe("require", function()
     end)
 
     it("gives a failure to all who joined, and can be tried again", function()
-      module("m_fails", "log[#log + 1] = 1 gate:wait() if #log < 2 then error(async.ValueError('first')) end return 'second'")
+      module("m_fails", [[
+        log[#log + 1] = 1
+        gate:wait()
+        if #log < 2 then error(async.ValueError "first") end
+        return "second"
+      ]])
       local function job() return require("m_fails") end
       local tasks = { started(job), started(job), started(job) }
       _G.gate:set()
@@ -311,7 +317,13 @@ describe("require", function()
     end)
 
     it("unless one has set package.loaded before", function()
-      module("m_one", "local m = { name = 'one' } package.loaded[...] = m async.sleep(0) m.two = require 'm_two' return m")
+      module("m_one", [[
+        local m = { name = "one" }
+        package.loaded[...] = m
+        async.sleep(0)
+        m.two = require "m_two"
+        return m
+      ]])
       module("m_two", "async.sleep(0) local one = require 'm_one' return { one = one.name }")
       assert.equal("one", require("m_one").two.one)
     end)
@@ -331,15 +343,28 @@ describe("require", function()
     end)
 
     it("over two tasks with package.loaded set early ends well", function()
-      module("m_one", "local m = { n = 1 } package.loaded[...] = m async.sleep(0) async.sleep(0) m.o = require 'm_two' return m")
-      module("m_two", "local m = { n = 2 } package.loaded[...] = m async.sleep(0) async.sleep(0) m.o = require 'm_one' return m")
+      local text = [[
+        local m = {}
+        package.loaded[...] = m
+        async.sleep(0)
+        async.sleep(0)
+        m.o = require "%s"
+        return m
+      ]]
+      module("m_one", text:format("m_two"))
+      module("m_two", text:format("m_one"))
       local list = async.gather { function() return require("m_one") end, function() return require("m_two") end }
       assert.equal(list[2], list[1].o)
       assert.equal(list[1], list[2].o)
     end)
 
     it("by a task of the module's own is an error, whoever comes first", function()
-      module("m_child", "local t = async.create_task(function() return pcall(require, 'm_child') end) async.sleep(0) async.sleep(0) return async.await(t)")
+      module("m_child", [[
+        local t = async.create_task(function() return pcall(require, "m_child") end)
+        async.sleep(0)
+        async.sleep(0)
+        return async.await(t)
+      ]])
       local e = helper.thrown(require, "m_child")
       assert.is_true(async.isinstance(e, async.RuntimeError))
       module("m_child", [[
