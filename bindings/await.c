@@ -4,13 +4,42 @@
  */
 #include "state.h"
 
-#include <stdlib.h>
+#include <string.h>
+
+/* C functions that may be between: Lua can yield across them. */
+static bool yields_across(const char *name)
+{
+    static const char *const names[] = {"pcall", "xpcall", "dofile", "error", NULL};
+    for (int i = 0; names[i]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return strncmp(name, "lunation.", 9) == 0 || strncmp(name, "coroutine.", 10) == 0;
+}
+
+/* Pushes the name of the C function that most likely is in the way. */
+static void push_obstacle(lua_State *L)
+{
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sf", &ar);
+        if (*ar.what != 'C') {
+            lua_pop(L, 1);
+            continue;
+        }
+        lunl_push_where(L, -1);
+        lua_replace(L, -2);
+        if (!yields_across(lua_tostring(L, -1)))
+            return;
+        lua_pop(L, 1);
+    }
+    lua_pushliteral(L, "a C function");
+}
 
 /* Says why the calling function cannot suspend anything. */
 static _Noreturn void refuse(lua_State *L, lunl_state *S)
 {
     lua_Debug ar;
-    const char *name = NULL, *caller = NULL;
+    const char *name = NULL;
     if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar))
         name = ar.name;
     name = name ? name : "await";
@@ -18,16 +47,12 @@ static _Noreturn void refuse(lua_State *L, lunl_state *S)
         lunl_throw(L, LUNL_RUNTIME_ERROR, S->loop ? "%s outside a task (in a callback)"
                                                    : "%s outside a task (no running event loop)",
                    name);
-    /* The C function below which Lua cannot yield is the innermost one that is not ours. */
-    for (int level = 1; !caller && lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sn", &ar);
-        if (*ar.what == 'C')
-            caller = ar.name ? ar.name : "?";
+    if (!lua_isyieldable(L) || (L == S->running && !S->outer_yieldable)) {
+        luaL_checkstack(L, 16, NULL);
+        push_obstacle(L);
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s where Lua cannot yield (inside %s)", name,
+                   lua_tostring(L, -1));
     }
-    if (!lua_isyieldable(L) || (L == S->running && !S->outer_yieldable))
-        lunl_throw(L, LUNL_RUNTIME_ERROR,
-                   "%s where Lua cannot yield (inside '%s', a finaliser or a hook)", name,
-                   caller ? caller : "?");
     lunl_throw(L, LUNL_RUNTIME_ERROR,
                "%s inside a plain coroutine (coroutines of async.coroutine can await)", name);
 }

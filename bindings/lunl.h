@@ -199,7 +199,7 @@ struct lunl_state {
     int body, msgh;   /* registry references: the closures at the bottom of every coroutine */
     int fail;         /* registry reference: ends a task at the base level */
     int drive, deliver; /* registry references: what runs at the base level */
-    int run_until, teardown, close, stop; /* registry references: parts of run, see run.c */
+    int run_until, teardown, close; /* registry references: parts of run, see run.c */
     int message_index; /* on L: room for a message that a task hands on */
     int origin;       /* registry slot: the failure record last delivered by an await */
     const void *origin_error; /* its error, kept alive by it; NULL if there is none */
@@ -249,6 +249,7 @@ struct lunl_loop {
     lun_loop loop;
     lunl_state *S;
     lun_handler handler; /* calls the Lua handler */
+    lun_link callbacks; /* the Handles that have not run, see handle.c */
     int mt_future, mt_task; /* registry references: metatables that keep this object alive */
     uint32_t slot;       /* held while it runs */
     bool closed, debug, in_handler, is_open;

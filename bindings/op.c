@@ -33,8 +33,11 @@ static void release(owner *o)
 static int l_gc(lua_State *L)
 {
     owner *o = lunl_test(L, 1, &owner_type);
-    if (o)
-        release(o);
+    if (!o)
+        return 0;
+    if (o->op)
+        lunl_orphan(&o->op->done);
+    release(o);
     return 0;
 }
 

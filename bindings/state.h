@@ -82,6 +82,12 @@ void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop);
 /* Lets the record go that was last delivered, which would keep its future alive. */
 void lunl_forget_origin(lua_State *L, lunl_state *S);
 
+/*
+ * Pushes the value that stands for the `n` values from `first` on; the bits of lun_future.guest
+ * that say how. It may allocate, so finalisers may run: look at the future again afterwards.
+ */
+uint16_t lunl_pack(lua_State *L, int first, int n);
+
 /* What user value 2 of a future is, apart from its failure record: get (pushes) and set (pops). */
 void lunl_push_second(lua_State *L, int idx, lun_future *f);
 void lunl_set_second(lua_State *L, int idx, lun_future *f);
@@ -127,6 +133,9 @@ static inline bool lunl_is_lua_task(const lun_task *t)
 
 /* Closes an unfinished task by force: its closers run but cannot await. Reported by the caller. */
 void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t);
+
+/* A task in the queue of a closing loop: if it has ended, its slot goes. */
+void lunl_let_go_queued(lua_State *L, lunl_state *S, lunl_task *t);
 
 /* Drops the coroutines of the pool. */
 void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep);
@@ -175,6 +184,8 @@ void lunl_add_callback(lua_State *L, lunl_loop *loop, int idx, lun_future *f, in
 int lunl_remove_callbacks(lua_State *L, lun_future *f, int cb);
 /* Debug: says on stderr that the task or Handle at `idx` ran longer than it should have. */
 void lunl_report_slow(lua_State *L, lunl_loop *loop, uint64_t began, int idx);
+/* The loop closes: lets all its Handles go, and ended tasks that are still queued. */
+void lunl_release_callbacks(lua_State *L, lunl_loop *loop);
 /* The callback of the Handle at `idx` will not run. */
 void lunl_handle_cancel(lua_State *L, int idx);
 void lunl_open_handle(lua_State *L);

@@ -27,26 +27,33 @@ typedef struct lunl_failure {
 static const lunl_type failure_type = {"failure"};
 static const char trace_key = 0; /* field of an error object: its failure record */
 
-void lunl_store(lua_State *L, int idx, lun_future *f, int first, int n)
+uint16_t lunl_pack(lua_State *L, int first, int n)
 {
-    f->guest &= (uint16_t) ~(LUNL_NO_VALUES | LUNL_PACKED | LUNL_ONE_ARG);
-    idx = lua_absindex(L, idx);
     if (n == 1) {
         lua_pushvalue(L, first);
-    } else if (n == 0) {
-        f->guest |= LUNL_NO_VALUES;
-        lua_pushnil(L);
-    } else {
-        luaL_checkstack(L, 4, NULL);
-        lua_createtable(L, n, 1);
-        for (int i = 0; i < n; i++) {
-            lua_pushvalue(L, first + i);
-            lua_rawseti(L, -2, i + 1);
-        }
-        lua_pushinteger(L, n);
-        lua_setfield(L, -2, "n");
-        f->guest |= LUNL_PACKED;
+        return 0;
     }
+    if (n == 0) {
+        lua_pushnil(L);
+        return LUNL_NO_VALUES;
+    }
+    luaL_checkstack(L, 4, NULL);
+    lua_createtable(L, n, 1);
+    for (int i = 0; i < n; i++) {
+        lua_pushvalue(L, first + i);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushinteger(L, n);
+    lua_setfield(L, -2, "n");
+    return LUNL_PACKED;
+}
+
+void lunl_store(lua_State *L, int idx, lun_future *f, int first, int n)
+{
+    idx = lua_absindex(L, idx);
+    uint16_t how = lunl_pack(L, first, n);
+    f->guest &= (uint16_t) ~(LUNL_NO_VALUES | LUNL_PACKED | LUNL_ONE_ARG);
+    f->guest |= how;
     lua_setiuservalue(L, idx, 1);
 }
 
@@ -189,6 +196,11 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int le
     luaL_checkstack(L, 8, NULL);
     lunl_failure *r = lua_newuserdatauv(L, sizeof *r + size, 3);
     int at = lua_gettop(L);
+    if (lun_future_done(f)) {
+        /* A finaliser has settled it while memory was asked for. */
+        lua_pop(L, 1);
+        return;
+    }
     *r = (lunl_failure){.type = &failure_type, .f = f, .size = size};
     memcpy(r->trace, text, size);
     lua_pushvalue(L, idx);
@@ -249,26 +261,34 @@ void lunl_fail(lua_State *L, int idx, lun_future *f)
     bool cancelled = lunl_error_is(L, -1, LUNL_CANCELLED_ERROR);
     if (!cancelled)
         lunl_record_failure(L, idx, f, lua_gettop(L), 1);
+    if (lun_future_done(f))
+        lunl_throw(L, LUNL_INVALID_STATE_ERROR, "the future was settled by a finaliser meanwhile");
     lun_future_settle(f, lunl_store_failure(L, idx, f, cancelled));
 }
 
-/* Sorts the list of lost records (index `list`) by the order in which they failed. */
-static void sort_lost(lua_State *L, int list, uint32_t n)
+struct lost {
+    uint64_t number; /* order of failing */
+    uint32_t at;     /* in the list */
+};
+
+static int by_failing(const void *a, const void *b)
 {
-    for (uint32_t i = 2; i <= n; i++) {
-        lua_rawgeti(L, list, i);
-        uint64_t number = ((lunl_failure *)lua_touserdata(L, -1))->number;
-        uint32_t k = i;
-        for (; k > 1; k--) {
-            lua_rawgeti(L, list, k - 1);
-            if (((lunl_failure *)lua_touserdata(L, -1))->number <= number) {
-                lua_pop(L, 1);
-                break;
-            }
-            lua_rawseti(L, list, k);
-        }
-        lua_rawseti(L, list, k);
+    uint64_t x = ((const struct lost *)a)->number, y = ((const struct lost *)b)->number;
+    return x < y ? -1 : x > y;
+}
+
+/* The lost records of `list` in the order in which they failed: an array on the stack. */
+static struct lost *sort_lost(lua_State *L, int list, uint32_t n)
+{
+    struct lost *lost = lua_newuserdatauv(L, (n + 1) * sizeof *lost, 0);
+    for (uint32_t i = 0; i < n; i++) {
+        lua_rawgeti(L, list, i + 1);
+        lost[i].number = ((lunl_failure *)lua_touserdata(L, -1))->number;
+        lost[i].at = i + 1;
+        lua_pop(L, 1);
     }
+    qsort(lost, n, sizeof *lost, by_failing);
+    return lost;
 }
 
 /* Pushes the report of the record at `r`. */
@@ -303,11 +323,12 @@ void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop)
     lua_newtable(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, S->lost);
     S->n_lost = 0;
-    sort_lost(L, list, n);
-    for (uint32_t i = 1; i <= n; i++) {
-        lua_rawgeti(L, list, i);
+    struct lost *lost = sort_lost(L, list, n);
+    for (uint32_t i = 0; i < n; i++) {
+        lua_rawgeti(L, list, lost[i].at);
+        lunl_loop *own = lunl_loop_of(((lunl_failure *)lua_touserdata(L, -1))->f->loop);
         push_report(L, lua_gettop(L));
-        lunl_report(L, loop, "unretrieved");
+        lunl_report(L, own->closed ? loop : own, "unretrieved");
         lua_pop(L, 1);
     }
     lua_settop(L, list - 1);
@@ -338,7 +359,7 @@ static int failure_gc(lua_State *L)
     lua_pushvalue(L, 1);
     lua_rawseti(L, -2, ++S->n_lost);
     if (lun_list_alone(&S->lost_fault.link))
-        lun_fault_raise(f->loop, &S->lost_fault);
+        lun_fault_raise(S->loop ? &S->loop->loop : f->loop, &S->lost_fault);
     return 0;
 }
 

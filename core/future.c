@@ -45,7 +45,7 @@ bool lun_future_cancel(lun_future *f)
         return false;
     if (lun_is_task(f))
         return lun_task_cancel((lun_task *)f);
-    lun_walk walk = {NULL, NULL};
+    lun_walk walk = {0};
     f->kind->cancel(f, NULL, &walk);
     lun_walk_run(&walk);
     return true;

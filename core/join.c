@@ -18,8 +18,9 @@ static void arm_fire(lun_waiter *w)
     lun_join_count(j, w->on);
 }
 
-/* Two kinds with one behaviour: the second marks an arm whose child another arm watches too. */
+/* Kinds with one behaviour: the last marks an arm whose child another arm watches, too. */
 static const lun_waiter_kind arm_waiter = {arm_fire, true};
+static const lun_waiter_kind watching_waiter = {arm_fire, false};
 static const lun_waiter_kind duplicate_waiter = {arm_fire, true};
 
 static lun_future *arm_child(lun_join *j)
@@ -29,7 +30,7 @@ static lun_future *arm_child(lun_join *j)
     j->restart = false;
     while (j->cursor < j->n) {
         lun_waiter *w = &j->arm[j->cursor++].w;
-        if (w->kind == &arm_waiter && !lun_future_done(w->on))
+        if (w->kind != &duplicate_waiter && !lun_future_done(w->on))
             return w->on;
     }
     return NULL;
@@ -94,7 +95,7 @@ uint32_t lun_join_add(lun_join *j, lun_future *f)
     uint32_t i = j->n++;
     lun_arm *a = &j->arm[i];
     a->join = j;
-    lun_waiter_init(&a->w, &arm_waiter);
+    lun_waiter_init(&a->w, j->rule & LUN_JOIN_WATCHES ? &watching_waiter : &arm_waiter);
     a->w.on = f;
     j->left++;
     if (lun_future_done(f)) {
@@ -124,7 +125,7 @@ void lun_join_rearm(lun_join *j, uint32_t need, uint8_t rule)
 
 void lun_join_cancel(lun_join *j)
 {
-    lun_walk walk = {NULL, NULL};
+    lun_walk walk = {0};
     lun_join_visit(j, &walk);
     lun_walk_run(&walk);
 }

@@ -21,6 +21,7 @@ enum lun_join_rule {
     LUN_STOP_CANCELLED = 2, /* settle when a child is cancelled */
     LUN_JOIN_OWNS = 4,      /* a cancel of the awaiting task goes to every child, and waits for all */
     LUN_STOP_ASKED = 8,     /* ... or, with this, for the first that stops it */
+    LUN_JOIN_WATCHES = 16,  /* it only watches: a cancel of another waiter need not spare a child */
 };
 
 typedef struct lun_arm {

@@ -57,7 +57,11 @@ void lun_loop_free(lun_loop *loop, void *p, size_t size)
 
 static void on_alarm(uv_timer_t *alarm)
 {
-    ((lun_loop *)alarm->data)->alarm_at = LUN_NEVER;
+    lun_loop *loop = alarm->data;
+    loop->alarm_at = LUN_NEVER;
+    /* It may come before the poll that it is to end: libuv 1.44 runs timers first. */
+    if (loop->running)
+        uv_stop(alarm->loop);
 }
 
 /* Runs what other threads have posted, oldest first. */
@@ -171,6 +175,25 @@ int lun_loop_close(lun_loop *loop)
     return err;
 }
 
+void lun_loop_unqueue(lun_loop *loop, lun_job *job)
+{
+    for (lun_job **at = &loop->rest; *at; at = &(*at)->next) {
+        if (*at == job) {
+            *at = job->next;
+            return;
+        }
+    }
+    for (lun_job **at = &loop->ready; *at; at = &(*at)->next) {
+        if (*at != job)
+            continue;
+        *at = job->next;
+        loop->n_ready--;
+        if (!*at)
+            loop->ready_end = at;
+        return;
+    }
+}
+
 void lun_loop_stop(lun_loop *loop)
 {
     loop->stopping = true;
@@ -205,6 +228,12 @@ static void poll(lun_loop *loop, uv_run_mode mode)
         loop->polled_at = lun_loop_time(loop);
 }
 
+static void poll_now_and_then(lun_loop *loop)
+{
+    if (loop->turns_left-- == 0 || loop->now - loop->polled_at >= POLL_INTERVAL)
+        poll(loop, UV_RUN_NOWAIT);
+}
+
 /* Nothing is ready: waits for I/O or the next deadline. False: nothing can ever happen. */
 static bool wait_idle(lun_loop *loop)
 {
@@ -215,6 +244,9 @@ static bool wait_idle(lun_loop *loop)
         if (until > lun_loop_time(loop)) {
             set_alarm(loop, until);
             poll(loop, UV_RUN_ONCE);
+        } else {
+            /* Timers that are due again and again are work at hand like any other. */
+            poll_now_and_then(loop);
         }
         return true;
     }
@@ -245,8 +277,7 @@ static void look_around(lun_loop *loop)
         loop->clock_skip = CLOCK_SKIP;
         lun_loop_time(loop);
     }
-    if (loop->turns_left-- == 0 || loop->now - loop->polled_at >= POLL_INTERVAL)
-        poll(loop, UV_RUN_NOWAIT);
+    poll_now_and_then(loop);
 }
 
 /* Room for a snapshot of `n` jobs; false says no memory. */

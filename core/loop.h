@@ -117,6 +117,9 @@ static inline void lun_loop_queue(lun_loop *loop, lun_job *job)
     loop->n_ready++;
 }
 
+/* Takes a job out again, wherever it is queued; harmless if it is not. Linear. */
+void lun_loop_unqueue(lun_loop *loop, lun_job *job);
+
 /*
  * For a `run` that is running: the next job of the turn, if it has the same `run` and nothing has
  * to be done before it; NULL: return to the drain. Going on without returning matters because

@@ -116,6 +116,11 @@ static void deliver(lun_task *t, lun_walk *walk)
 static void ask(lun_task *t, lun_walk *walk)
 {
     lun_loop *loop = t->done.loop;
+    if (walk->epoch == 0)
+        walk->epoch = ++loop->epoch;
+    if (t->epoch == walk->epoch)
+        return;
+    t->epoch = walk->epoch;
     if (t->requests < UINT16_MAX)
         t->requests++;
     if (loop->asked)
@@ -148,7 +153,7 @@ void lun_walk_run(lun_walk *walk)
 /* A request that could not be delivered before goes to what the task waits for now. */
 static void deliver_late(lun_task *t)
 {
-    lun_walk walk = {NULL, NULL};
+    lun_walk walk = {0};
     t->flags &= (uint8_t)~LUN_MUST_CANCEL;
     if (t->done.loop->asking)
         t->done.loop->asking(t->done.loop, t);
@@ -235,7 +240,7 @@ bool lun_task_cancel(lun_task *t)
 {
     if (lun_future_done(&t->done))
         return false;
-    lun_walk walk = {t, NULL};
+    lun_walk walk = {.next = t};
     lun_walk_run(&walk);
     return true;
 }
@@ -275,7 +280,7 @@ bool lun_task_would_cycle(lun_task *t, lun_future *f)
         return true;
     if (!lun_future_shared(&t->done, NULL))
         return false;
-    lun_walk walk = {NULL, NULL};
+    lun_walk walk = {0};
     uint32_t epoch = ++t->done.loop->epoch;
     bool found = false;
     for (;;) {

@@ -112,6 +112,7 @@ typedef struct lun_join lun_join;
 struct lun_walk {
     lun_task *next;  /* a task to ask now, or NULL */
     lun_join *joins; /* joins whose children are still to be asked, newest first */
+    uint32_t epoch;  /* marks the tasks that were asked: none is asked twice in one walk */
 };
 
 /* Carries a walk to its end; for the core's own files. */

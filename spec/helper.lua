@@ -13,10 +13,10 @@ local async = require "lunation"
 local helper = {}
 
 -- How many times slower than the release build this one is expected to be.
-helper.slow = tonumber(os.getenv("LUNATION_SLOW")) or 1
+helper.slow = math.tointeger(tonumber(os.getenv("LUNATION_SLOW"))) or 1
 
 -- A number that shrinks with a slow build, but not below `least`.
-function helper.scaled(n, least) return math.max(least or 1, n // helper.slow) end
+function helper.scaled(n, least) return math.max(least or 1, math.tointeger(n // helper.slow) or 1) end
 
 -- Gives every ready task `n` turns.
 function helper.turns(n)

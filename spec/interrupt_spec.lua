@@ -327,13 +327,25 @@ describe("SIGINT", function()
 
     it("left alone where it is ignored", function()
       command.write_file(dir .. "/ignored.lua", prelude .. caught .. [[
-        os.execute "kill -s INT $PPID"
-        async.sleep(0.05)
+        press()
+        async.sleep(0.3)
         print(caught())
       ]])
       local out, err, code = command.run {
         "sh", "-c", "trap '' INT; exec \"$@\"", "sh", command.lunation, dir .. "/ignored.lua" }
       assert.same({ "false\n", "", 0 }, { out, err, code })
+    end)
+
+    it("left to a handler of the script's own, and back when that goes", function()
+      assert.equal("1\tmine\n2\tmine\n3\tmine\ntrue\n", interrupted [[
+        local loop, seen = async.get_running_loop(), async.Queue()
+        loop:add_signal_handler("SIGINT", function(what) seen:put_nowait(what) end, "mine")
+        press(3)
+        for i = 1, 3 do print(i, seen:get()) end
+        print(loop:remove_signal_handler "SIGINT")
+        press()
+        async.sleep(30)
+      ]])
     end)
 
     it("left to the stock interpreter, which has a handler of its own", function()

@@ -8,10 +8,10 @@
  *
  * Laws:
  *  1. While it fills, everybody inside is queued in `inside`; every change to another state
- * wakes all of them, and each looks at the state when it runs.
+ *     wakes all of them, and each looks at the state when it runs.
  *  2. `count` is who is inside. A cancelled one has left at once, so the round cannot be
- * filled by somebody who is not there. Places are given out while it drains, so they are 0
- * to n-1 also after somebody left.
+ *     filled by somebody who is not there. Places are given out while it drains, so they
+ *     are 0 to n-1 also after somebody left.
  */
 #include "sync.h"
 

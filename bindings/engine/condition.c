@@ -4,10 +4,10 @@
  *
  * Laws:
  *  1. wait() ends with the lock held, however it ends. So a task that was notified or
- * cancelled queues for the lock, and puts off what is asked of it until it has it (lock.c,
- * law 3).
+ *     cancelled queues for the lock, and puts off what is asked of it until it has it
+ *     (lock.c, law 3).
  *  2. A notification is not lost with the task that it hit: cancelled before it ran, or
- * while it queued for the lock, it passes the notification to the next that waits.
+ *     while it queued for the lock, it passes the notification to the next that waits.
  */
 #include "sync.h"
 

@@ -96,8 +96,11 @@ static int l_cancel(lua_State *L)
 /* --- future:set_result(...): gives the pending future its results; InvalidStateError when done. */
 static int l_set_result(lua_State *L)
 {
+    check_plain(L, "set_result");
+    uint16_t how = lunl_pack(L, 2, lua_gettop(L) - 1);
     lun_future *f = check_plain(L, "set_result");
-    lunl_store(L, 1, f, 2, lua_gettop(L) - 1);
+    f->guest |= how;
+    lua_setiuservalue(L, 1, 1);
     lun_future_settle(f, LUN_OK);
     return 0;
 }

@@ -17,6 +17,7 @@ typedef struct lunl_handle {
         lun_timer timer;   /* WAITING, call_later */
         lun_waiter waiter; /* WAITING, done callback */
     } u;
+    lun_link link;  /* in loop->callbacks until it is over */
     lunl_loop *loop;
     double when;    /* loop time, for timers */
     uint32_t slot;  /* while it is held */
@@ -39,6 +40,7 @@ static lunl_handle *job_handle(lun_job *job)
 static void over(lua_State *L, lunl_handle *h, int idx)
 {
     h->at = OVER;
+    lun_list_drop(&h->link);
     h->loop->loop.count.callbacks--;
     lua_pushnil(L);
     lua_setiuservalue(L, idx, 1);
@@ -123,6 +125,7 @@ static lunl_handle *new_handle(lua_State *L, lunl_loop *loop, int fn, int nargs)
     h->job.run = run;
     h->at = READY;
     h->slot = lunl_hold_at(L, loop->S, at, NULL);
+    lun_list_push(&loop->callbacks, &h->link);
     loop->loop.count.callbacks++;
     return h;
 }
@@ -195,6 +198,31 @@ void lunl_handle_cancel(lua_State *L, int idx)
         /* The function goes now, the memory when its turn comes. */
         lua_pushboolean(L, 0);
         lua_setiuservalue(L, idx, 1);
+    }
+}
+
+void lunl_release_callbacks(lua_State *L, lunl_loop *loop)
+{
+    lunl_state *S = loop->S;
+    /* Ended tasks first: the queue leads through Handles, which go after that. */
+    for (lun_job *job = loop->loop.ready, *next; job; job = next) {
+        next = job->next;
+        if (job->run == lunl_step)
+            lunl_let_go_queued(L, S, lun_container(job, lunl_task, t.job));
+    }
+    loop->loop.ready = NULL;
+    loop->loop.ready_end = &loop->loop.ready;
+    loop->loop.n_ready = 0;
+    while (!lun_list_alone(&loop->callbacks)) {
+        lunl_handle *h = lun_container(loop->callbacks.next, lunl_handle, link);
+        lunl_push_held(L, S, h->slot);
+        h->cancelled = 1;
+        if (h->at == WAITING && h->timed)
+            lun_timer_stop(&loop->loop, &h->u.timer);
+        else if (h->at == WAITING)
+            lun_waiter_drop(&h->u.waiter);
+        over(L, h, lua_gettop(L));
+        lua_pop(L, 1);
     }
 }
 

@@ -36,7 +36,11 @@ const lunl_type lunl_join_type = {"join"};
  * the stack that they need outweighs the gain.
  */
 static const char constructor[] = "return {...}";
+#if defined(LUN_CHAOS)
+enum { MOST_AT_ONCE = 2 };
+#else
 enum { MOST_AT_ONCE = 1 << 14 };
+#endif
 
 static lun_arm *link_arm(lun_link *l)
 {

@@ -6,11 +6,12 @@
  * Laws:
  *  1. While a permit is free nobody is queued, so whoever finds one free overtakes nobody.
  *  2. A permit given to a waiter is gone at once (a lock stays locked, a newcomer queues),
- * but it is no outcome before the waiter runs: cancelled until then, it goes to the next.
+ *     but it is no outcome before the waiter runs: cancelled until then, it goes to the
+ *     next.
  *  3. A task that has to have its lock back (a condition's) waits in the same queue and
- * names another park, `again`. The ring is the queue's, so its turn comes in order; the
- * kind of `again` answers a request with "later", so its place and its grant are never
- * given up.
+ *     names another park, `again`. The ring is the queue's, so its turn comes in order; the
+ *     kind of `again` answers a request with "later", so its place and its grant are never
+ *     given up.
  */
 #include "sync.h"
 
@@ -30,8 +31,7 @@ typedef struct guard {
 
 static const lunl_type guard_type = {"Guard"};
 
-/* ---- permits ----------------------------------------------------------------------------
- */
+/* ---- permits ---- */
 
 static void hand_on(lunl_permits *p)
 {
@@ -132,8 +132,7 @@ lunl_permits *lunl_check_permits(lua_State *L, int idx)
     lunl_type_error(L, idx, "Lock, Semaphore or Condition");
 }
 
-/* ---- acquiring --------------------------------------------------------------------------
- */
+/* ---- acquiring ---- */
 
 /* What a continuation knows: bits of its context. */
 enum {
@@ -154,8 +153,7 @@ static int acquired(lua_State *L, lua_KContext ctx)
 
 static int acquire_k(lua_State *L, int status, lua_KContext ctx);
 
-/* A turn that fairness demands comes before the permit is taken: a cancel then loses
- * nothing. */
+/* A turn given away comes before the permit is taken: a cancel then loses nothing. */
 static int acquire(lua_State *L, lunl_state *S, lun_task *t, lunl_permits *p,
                    lua_KContext ctx)
 {
@@ -216,8 +214,7 @@ static int l_guard(lua_State *L)
     return acquire(L, S, t, p, GUARDS);
 }
 
-/* ---- releasing --------------------------------------------------------------------------
- */
+/* ---- releasing ---- */
 
 static void release(lua_State *L, lunl_permits *p)
 {
@@ -266,8 +263,7 @@ const luaL_Reg lunl_permit_methods[] = {
     {"guard", l_guard},     {NULL, NULL},
 };
 
-/* ---- making -----------------------------------------------------------------------------
- */
+/* ---- making ---- */
 
 /* --- async.Lock() -> Lock
  * A lock that nobody holds. Needs no loop. */

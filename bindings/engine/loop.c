@@ -113,22 +113,36 @@ static int drive_protected(lua_State *L)
 int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
+    /* Another loop may run: it can close this one from a task or a callback of its own. */
+    lunl_state around = *S;
     luaL_checkstack(L, 8, NULL);
     S->loop = loop;
     S->L = L;
-    S->ran = true;
-    lunl_state *before = lunl_make_hot(S);
-    lun_handler_push(&loop->loop, &S->lost_handler);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
-    lua_pushlightuserdata(L, ud);
-    int status = lua_pcall(L, 1, 0, 0);
-    lun_handler_drop(&S->lost_handler);
-    lunl_make_hot(before);
-    S->loop = NULL;
-    S->L = NULL;
     S->task = NULL;
     S->running = NULL;
     S->message_index = 0;
+    S->ran = true;
+    lunl_state *before = lunl_make_hot(S);
+    if (!around.loop) {
+        lun_handler_push(&loop->loop, &S->lost_handler);
+        if (S->n_lost > 0) {
+            /* Found while no loop ran: this one tells. */
+            lun_list_drop(&S->lost_fault.link);
+            lun_fault_raise(&loop->loop, &S->lost_fault);
+        }
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
+    lua_pushlightuserdata(L, ud);
+    int status = lua_pcall(L, 1, 0, 0);
+    if (!around.loop)
+        lun_handler_drop(&S->lost_handler);
+    lunl_make_hot(before);
+    S->loop = around.loop;
+    S->L = around.L;
+    S->task = around.task;
+    S->running = around.running;
+    S->outer_yieldable = around.outer_yieldable;
+    S->message_index = around.message_index;
     return status;
 }
 
@@ -194,6 +208,7 @@ lunl_loop *lunl_new_loop(lua_State *L, int opts)
     if (err != 0)
         lunl_throw_uv(L, err, "uv_loop_init", NULL);
     loop->closed = false;
+    lun_list_init(&loop->callbacks);
     loop->loop.guest = loop;
     loop->loop.asked = lunl_asked;
     loop->loop.asking = lunl_asking;
@@ -219,6 +234,7 @@ void lunl_loop_shut(lua_State *L, lunl_loop *loop)
     lunl_signals_close(L, loop);
     lunl_polls_close(L, loop);
     lunl_handles_close(loop);
+    lunl_release_callbacks(L, loop);
     loop->closed = true;
     lun_loop_close(&loop->loop);
     luaL_unref(L, LUA_REGISTRYINDEX, loop->mt_future);

@@ -12,9 +12,8 @@
  */
 #include "queue.h"
 
-enum {
-    TRIES = 100
-}; /* searches that a comparator may spoil before it is a program's fault */
+/* Searches that a comparator may spoil before that is the program's fault. */
+enum { TRIES = 100 };
 
 static int item_slot(uint32_t entry)
 {

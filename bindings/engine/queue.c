@@ -8,10 +8,10 @@
  * waits on at the front.
  *
  * Laws:
- *  1. Who is queued is woken as soon as there is more than is reserved, so get and put,
- * finding such, overtake nobody.
+ *  1. Who is queued is woken as soon as there is more than is reserved, so a get or a put
+ *     that finds such overtakes nobody.
  *  2. A FIFO's entries are a ring, those of the others begin at 0; n, head and room say
- * all.
+ *     all. What was taken is cleared, so that the queue keeps nothing alive.
  */
 #include "queue.h"
 
@@ -34,8 +34,7 @@ static inline lunl_queue *check_queue(lua_State *L)
     lunl_type_error(L, 1, "Queue");
 }
 
-/* ---- the two sides ----------------------------------------------------------------------
- */
+/* ---- the two sides ---- */
 
 static void grant(lunl_side *side)
 {
@@ -109,11 +108,9 @@ static void wait_again(lunl_side *side, lun_task *t)
     side->back++;
 }
 
-/* ---- items ------------------------------------------------------------------------------
- */
+/* ---- items ---- */
 
-/* Copies the entry `from` of `q` into the slot `to` of the table at `t`; a table of q's is
- * at t + 1. */
+/* Copies entry `from` into slot `to` of the table at `t`; the table of old is at t + 1. */
 static void copy_entry(lua_State *L, const lunl_queue *q, uint32_t from, int t, uint32_t to)
 {
     if (q->room > q->small) {
@@ -129,8 +126,8 @@ static void copy_entry(lua_State *L, const lunl_queue *q, uint32_t from, int t, 
 /* Doubles the room of a full queue; a finaliser may change it meanwhile. */
 static void grow(lua_State *L, lunl_queue *q)
 {
-    /* If this fails, whoever was woken to put must not have taken the next one's turn
-     * along. */
+    /* If it fails, the task that was woken to put must not take the next one's turn along.
+     */
     lunl_queue_wake_putters(q);
     while (q->n == q->room) {
         uint32_t room = q->room ? 2 * q->room : LEAST_ROOM;
@@ -236,8 +233,7 @@ static void clear(lua_State *L, lunl_queue *q)
     lua_setiuservalue(L, 1, 1);
 }
 
-/* ---- put --------------------------------------------------------------------------------
- */
+/* ---- put ---- */
 
 /* What a continuation knows: bits of its context. */
 enum {
@@ -311,8 +307,7 @@ static int l_put_nowait(lua_State *L)
     return 0;
 }
 
-/* ---- get --------------------------------------------------------------------------------
- */
+/* ---- get ---- */
 
 static int get_k(lua_State *L, int status, lua_KContext ctx);
 
@@ -407,8 +402,7 @@ static int l_iter(lua_State *L)
     return 1;
 }
 
-/* ---- join and the rest ------------------------------------------------------------------
- */
+/* ---- join and the rest ---- */
 
 static int join_k(lua_State *L, int status, lua_KContext ctx)
 {

@@ -25,12 +25,16 @@ static lun_arm *first_ended(const lun_join *j)
                                         : lun_container(j->finished.next, lun_arm, w.link);
 }
 
-/* Pushes the child of the first arm, which leaves ring and list. */
+/*
+ * Pushes the child of the first arm, which leaves the ring. It stays in the list: a walk
+ * looks at the futures of all arms.
+ */
 static int give(lua_State *L, lunl_join *g, lun_arm *a)
 {
     lun_join *j = g->join;
     lun_future *f = a->w.on;
-    lua_Integer i = a - j->arm + 1;
+    lua_getiuservalue(L, 1, 1);
+    lua_rawgeti(L, -1, a - j->arm + 1);
     /* A future that was named twice has its arms in a row. */
     while (a && a->w.on == f) {
         lun_list_drop(&a->w.link);
@@ -38,10 +42,6 @@ static int give(lua_State *L, lunl_join *g, lun_arm *a)
     }
     if (!a && j->left == 0)
         lunl_join_close(g);
-    lua_getiuservalue(L, 1, 1);
-    lua_rawgeti(L, -1, i);
-    lua_pushnil(L);
-    lua_rawseti(L, -3, i);
     return 1;
 }
 
@@ -59,8 +59,8 @@ static int wait_next(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g)
     return lunl_join_wait(L, S, t, g, 0, next_k);
 }
 
-/* The iterator at 1 gives its next child, throws, ends, or suspends; `fair`: it has done
- * so. */
+/* The iterator at 1 gives its next child, throws, ends or, unless `fair`, gives way first.
+ */
 static int next_go(lua_State *L, lunl_state *S, lun_task *t, bool fair)
 {
     lunl_join *g = lua_touserdata(L, 1);
@@ -101,9 +101,9 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 
 /* --- iterator() -> task or nil
  * The next task that has ended, or nil after the last; see as_completed. Throws
- * TimeoutError, once, when the time was up before it ended; RuntimeError outside a task,
- * and while another task waits in the same iterator. Suspends until there is one. Safe to
- * cancel: the iterator can be called again. */
+ * TimeoutError, once, when the time was up before it ended; RuntimeError outside a task, in
+ * another loop, and while another task waits in the same iterator. Suspends until there is
+ * one. Safe to cancel: the iterator can be called again. */
 static int l_next(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -112,6 +112,8 @@ static int l_next(lua_State *L)
     if (g->busy)
         lunl_throw(L, LUNL_RUNTIME_ERROR,
                    "another task waits in this as_completed iterator");
+    if (g->join && g->loop != t->done.loop)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "an as_completed iterator of another loop");
     lua_settop(L, 1);
     return next_go(L, S, t, false);
 }

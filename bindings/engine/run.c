@@ -50,14 +50,25 @@ void lunl_throw_dry(lua_State *L, lunl_loop *loop)
                "live. Waiting: %s%s", lua_tostring(L, -1), n > SHOWN ? ", ..." : "");
 }
 
-/* --- the done callback that ends a run */
-static int l_stop(lua_State *L)
+/* Ends a run one turn after its future: what was to be called soon then has been called. */
+typedef struct stopper {
+    lun_waiter w;
+    lun_job job;
+    lun_loop *loop;
+} stopper;
+
+static void on_stop(lun_job *job)
 {
-    lunl_state *S = lunl_S(L);
-    if (S->loop)
-        lun_loop_stop(&S->loop->loop);
-    return 0;
+    lun_loop_stop(lun_container(job, stopper, job)->loop);
 }
+
+static void on_end(lun_waiter *w)
+{
+    stopper *s = lun_container(w, stopper, w);
+    lun_loop_queue(s->loop, &s->job);
+}
+
+static const lun_waiter_kind end_waiter = {on_end, false};
 
 int lunl_run_until(lua_State *L, lunl_state *S, int loop_idx, int idx)
 {
@@ -65,11 +76,15 @@ int lunl_run_until(lua_State *L, lunl_state *S, int loop_idx, int idx)
     enum lun_ran ran;
     lunl_check_idle(L, S);
     lun_future *f = lunl_ensure_future(L, loop, idx);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, S->stop);
-    lunl_add_callback(L, loop, idx, f, lua_gettop(L));
-    int handle = lua_gettop(L);
+    stopper s = {.job = {NULL, on_stop}, .loop = &loop->loop};
+    lun_waiter_init(&s.w, &end_waiter);
+    if (lun_future_done(f))
+        lun_loop_queue(&loop->loop, &s.job);
+    else
+        lun_waiter_watch(&s.w, f);
     int status = lunl_drive(L, S, loop_idx, &ran);
-    lunl_handle_cancel(L, handle);
+    lun_waiter_drop(&s.w);
+    lun_loop_unqueue(&loop->loop, &s.job);
     if (status != LUA_OK)
         return lua_error(L);
     lunl_throw_interrupt(L, S);
@@ -199,15 +214,14 @@ static bool run_round(lua_State *L, lunl_state *S, int idx, uint64_t deadline)
     lua_createtable(L, (int)n, 0);
     int tasks = lua_gettop(L);
     *r = (round_t){.loop = &loop->loop};
-    lun_join_init(&r->join, &loop->loop, n, UINT32_MAX, LUN_JOIN_OWNS);
+    lun_join_init(&r->join, &loop->loop, n, UINT32_MAX, LUN_JOIN_OWNS | LUN_JOIN_WATCHES);
     for (uint32_t i = 0; i < n; i++) {
         lunl_push_held(L, S, list[i]->t.done.order);
         lua_rawseti(L, tasks, i + 1);
     }
-    for (uint32_t i = 0; i < n; i++)
-        lun_join_add(&r->join, &list[i]->t.done);
     for (uint32_t i = n; i-- > 0;)
-        lunl_cancel(L, S, &list[i]->t.done, 0, 0);
+        lun_join_add(&r->join, &list[i]->t.done);
+    lunl_cancel_join(L, S, &r->join);
     lun_waiter_init(&r->over, &over_waiter);
     lun_timer_init(&r->grace, on_grace);
     if (!lun_future_done(&r->join.done)) {
@@ -231,6 +245,14 @@ static bool run_round(lua_State *L, lunl_state *S, int idx, uint64_t deadline)
     return over;
 }
 
+static void run_turn(lua_State *L, lunl_state *S, int idx)
+{
+    enum lun_ran ran;
+    lun_loop_stop(&((lunl_loop *)lua_touserdata(L, idx))->loop);
+    if (lunl_drive(L, S, idx, &ran) != LUA_OK)
+        lua_pop(L, 1);
+}
+
 /* Errors that nobody has looked at and nobody can any more are reported before the loop goes. */
 static void collect_owed(lua_State *L, lunl_state *S, int idx)
 {
@@ -238,6 +260,8 @@ static void collect_owed(lua_State *L, lunl_state *S, int idx)
         lunl_forget_origin(L, S);
         lua_gc(L, LUA_GCCOLLECT);
     }
+    if (S->n_lost > 0)
+        lunl_flush_lost(L, S, lua_touserdata(L, idx));
     deliver_faults(L, S, idx);
 }
 
@@ -246,10 +270,18 @@ static int teardown_protected(lua_State *L)
     lunl_state *S = lunl_S(L);
     lunl_loop *loop = lua_touserdata(L, 1);
     uint64_t deadline = lun_loop_deadline(&loop->loop, S->hurry ? 0 : loop->shutdown_grace);
+    enum { LAST_TURNS = 16 };
     bool over = true;
     lunl_exit_unwind(L, S);
-    while (over && loop->loop.count.tasks > 0 && !S->interrupted)
-        over = run_round(L, S, 1, deadline);
+    /* Callbacks that were to be called soon still are; what they start is ended as well. */
+    for (int turns = 0; over && !S->interrupted;) {
+        if (loop->loop.count.tasks > 0)
+            over = run_round(L, S, 1, deadline);
+        else if (loop->loop.ready && turns++ < LAST_TURNS)
+            run_turn(L, S, 1);
+        else
+            break;
+    }
     destroy_all(L, S, 1);
     deliver_faults(L, S, 1);
     collect_owed(L, S, 1);
@@ -432,7 +464,6 @@ void lunl_open_run(lua_State *L)
     static const luaL_Reg meta[] = {
         {"__close", l_runner_close}, {"__tostring", l_runner_tostring}, {NULL, NULL}};
     static const luaL_Reg parts[] = {
-        {"stop", l_stop},
         {"deliver", deliver_protected},
         {"run_until", run_until_protected},
         {"teardown", teardown_protected},
@@ -440,7 +471,7 @@ void lunl_open_run(lua_State *L)
         {NULL, NULL},
     };
     lunl_state *S = lunl_get_state(L);
-    int *const refs[] = {&S->stop, &S->deliver, &S->run_until, &S->teardown, &S->close};
+    int *const refs[] = {&S->deliver, &S->run_until, &S->teardown, &S->close};
     lunl_register(L, functions);
     lunl_newtype(L, &runner_type, methods, meta);
     lua_pop(L, 1);

@@ -99,6 +99,14 @@ static void let_go(lua_State *L, lunl_state *S, lunl_task *t, uint32_t slot)
         lunl_release_fast(L, S, slot);
 }
 
+void lunl_let_go_queued(lua_State *L, lunl_state *S, lunl_task *t)
+{
+    if (t->t.at == LUN_AT_DONE && (t->t.flags & LUN_QUEUED)) {
+        t->t.flags &= (uint8_t)~LUN_QUEUED;
+        lunl_release(L, S, t->co_slot);
+    }
+}
+
 static void finish(lua_State *L, lunl_state *S, lunl_task *t, enum lun_state state)
 {
     uint32_t slot = t->t.done.order;
@@ -460,9 +468,6 @@ void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t)
     uint32_t slot = t->co_slot;
     lua_State *co = lunl_task_co(S, t);
     bool fresh = t->t.at == LUN_AT_NEW;
-    lun_future *on = t->t.at == LUN_AT_WAITING ? t->t.u.wait.on : NULL;
-    if (on && on->kind->cancel == lun_op_cancel_kind)
-        lun_op_release((lun_op *)on);
     if (co && !fresh) {
         /* While its closers run, it is nobody's current task: an await in them is refused. */
         lunl_reset_thread(co, L);

@@ -39,6 +39,43 @@ void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods
     lua_pop(L, 1);
 }
 
+void lunl_box_made(lua_State *L, const lunl_loop *loop)
+{
+    luaL_Buffer b;
+    if (!loop->debug)
+        return;
+    luaL_buffinit(L, &b);
+    luaL_addstring(&b, "made at:");
+    lunl_trace_frames(L, 0, &b);
+    luaL_pushresult(&b);
+    lua_setiuservalue(L, -2, 1);
+}
+
+void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx)
+{
+    if (!loop->debug || loop->closed)
+        return;
+    lua_createtable(L, 0, 4);
+    lua_pushliteral(L, "Handle was never closed");
+    lua_setfield(L, -2, "message");
+    lua_pushvalue(L, idx);
+    lua_setfield(L, -2, "object");
+    lua_getiuservalue(L, idx, 1);
+    lua_setfield(L, -2, "source_traceback");
+    lunl_report(L, loop, "leak");
+}
+
+void lunl_orphan(lun_future *f)
+{
+    static lun_future gone = {.kind = &lun_future_kind, .state = LUN_CANCELLED};
+    while (!lun_list_alone(&f->waiters)) {
+        lun_waiter *w = lun_container(f->waiters.next, lun_waiter, link);
+        lun_list_drop(&w->link);
+        w->on = &gone;
+        lun_task_wake(lun_container(w, lun_task, u.wait));
+    }
+}
+
 void lunl_record_hold(lua_State *L, lunl_loop *loop, lunl_record *r)
 {
     lunl_io *io = lunl_io_of(L, loop);

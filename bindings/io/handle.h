@@ -62,6 +62,18 @@ lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop);
 void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods,
                     const luaL_Reg *meta);
 
+/*
+ * For a finaliser: whoever still waits for `f` (also a park's), which is about to go, is a
+ * task whose coroutine was closed by force (a live one would keep it alive). It runs once
+ * more, to end.
+ */
+void lunl_orphan(lun_future *f);
+
+/* Debug: the box on top, which has a user value for it, remembers where it was made. */
+void lunl_box_made(lua_State *L, const lunl_loop *loop);
+/* For a finaliser: the box at `idx` was dropped unclosed; reported in debug. */
+void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx);
+
 /* Zeroed memory for a handle; NULL says no memory. For lunl_handle_opened or
  * lunl_handle_discard. */
 void *lunl_handle_new(lunl_loop *loop, const lunl_handle_kind *kind, size_t size);

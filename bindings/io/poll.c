@@ -128,10 +128,10 @@ static _Noreturn void fail(lua_State *L, int fd, int err, const char *call)
  */
 static watch *open_watch(lua_State *L, lunl_loop *loop, int fd, const char *call)
 {
-    reserve(L, loop, fd);
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0)
         fail(L, fd, uv_translate_sys_error(errno), call);
+    reserve(L, loop, fd);
     watch *w = lunl_handle_new(loop, &watch_kind, sizeof *w);
     if (!w)
         lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);

@@ -124,7 +124,8 @@ static bool try_listen(lua_State *L, request *r, const lunl_addr *addr)
 {
     int fd;
     const char *call;
-    lunl_server *sv = lunl_new(L, &server_type, sizeof *sv, 0);
+    lunl_server *sv = lunl_new(L, &server_type, sizeof *sv, 1);
+    lunl_box_made(L, r->loop);
     lun_park_init(&sv->acceptors, &r->loop->loop, NULL);
     lun_park_init(&sv->leavers, &r->loop->loop, NULL);
     lun_list_init(&sv->live);
@@ -422,8 +423,14 @@ static int l_close(lua_State *L)
 static int l_gc(lua_State *L)
 {
     lunl_server *sv = lunl_test(L, 1, &server_type);
-    if (sv)
-        lunl_server_close(sv);
+    if (!sv)
+        return 0;
+    lunl_orphan(&sv->acceptors.base);
+    lunl_orphan(&sv->leavers.base);
+    lunl_loop *loop = sv->l ? sv->l->h.loop : NULL;
+    lunl_server_close(sv);
+    if (loop)
+        lunl_box_dropped(L, loop, 1);
     return 0;
 }
 

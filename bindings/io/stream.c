@@ -56,7 +56,8 @@ int lunl_conn_fd(const lunl_conn *c)
 lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
                               size_t limit)
 {
-    lunl_stream *s = lunl_new(L, &lunl_stream_type, sizeof *s, 0);
+    lunl_stream *s = lunl_new(L, &lunl_stream_type, sizeof *s, 1);
+    lunl_box_made(L, c->h.loop);
     lun_park_init(&s->readers, &c->h.loop->loop, NULL);
     lun_park_init(&s->writers, &c->h.loop->loop, NULL);
     s->peer = *peer;
@@ -124,8 +125,14 @@ static int l_close(lua_State *L)
 static int l_gc(lua_State *L)
 {
     lunl_stream *s = lunl_test(L, 1, &lunl_stream_type);
-    if (s)
-        lunl_stream_close(s);
+    if (!s)
+        return 0;
+    lunl_orphan(&s->readers.base);
+    lunl_orphan(&s->writers.base);
+    lunl_loop *loop = s->c ? s->c->h.loop : NULL;
+    lunl_stream_close(s);
+    if (loop)
+        lunl_box_dropped(L, loop, 1);
     return 0;
 }
 

@@ -9,6 +9,10 @@
 
 #include <string.h>
 
+enum {
+    NOTED = 8 /* failed attempts that the error tells of */
+};
+
 typedef struct connection {
     lun_op op;       /* first */
     lunl_loop *loop; /* borrowed */
@@ -20,8 +24,11 @@ typedef struct connection {
     const struct addrinfo *next;
     lunl_addr to;    /* the address in progress */
     lunl_addr local; /* AF_UNSPEC: any */
-    lunl_addr bad;   /* where the first error came from; AF_UNSPEC: from resolving */
-    int error;       /* the first one, or 0 */
+    struct failure {
+        lunl_addr to;
+        int error;
+    } failed[NOTED]; /* the first ones; none: it was the lookup that failed */
+    unsigned n_failed;
     lunl_net_opts opts;
     double timeout; /* seconds */
     int port;
@@ -75,10 +82,8 @@ static void end(connection *k, int status)
 
 static void note_error(connection *k, int err)
 {
-    if (k->error)
-        return;
-    k->error = err;
-    k->bad = k->to;
+    if (k->n_failed < NOTED)
+        k->failed[k->n_failed++] = (struct failure){k->to, err};
 }
 
 /* Settled, or let go by its task: nothing is to be begun any more. */
@@ -130,7 +135,7 @@ static void try_next(connection *k)
             return;
         note_error(k, err);
     }
-    end(k, k->error ? k->error : UV_EAI_NODATA);
+    end(k, k->n_failed ? k->failed[0].error : UV_EAI_NODATA);
 }
 
 static void on_connect(uv_connect_t *req, int status)
@@ -162,18 +167,35 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
         try_next(k);
 }
 
+/* The error of the first attempt, with those of all in the field causes; or that of the
+ * lookup. */
+static void push_error(lua_State *L, const connection *k, int status)
+{
+    char text[LUNL_ADDR_TEXT];
+    if (k->n_failed == 0) {
+        lunl_error_addr(L, status, "getaddrinfo", k->host);
+        return;
+    }
+    lua_createtable(L, (int)k->n_failed, 0);
+    for (unsigned i = 0; i < k->n_failed; i++) {
+        const struct failure *f = &k->failed[i];
+        lunl_error_addr(L, f->error, "connect", lunl_addr_text(&f->to, text));
+        lua_rawseti(L, -2, i + 1);
+    }
+    lunl_error_addr(L, status, "connect", lunl_addr_text(&k->failed[0].to, text));
+    lua_insert(L, -2);
+    lunl_error_set(L, lua_gettop(L) - 1, "causes");
+}
+
 /* The stream, or the error that names the address. */
 static int connection_push(lua_State *L, lun_op *op)
 {
     connection *k = (connection *)op;
-    char text[LUNL_ADDR_TEXT];
     if (k->timed_out)
         lunl_throw(L, LUNL_TIMEOUT_ERROR, "connect %s:%d: no connection within %f seconds",
                    k->host, k->port, k->timeout);
     if (op->status < 0) {
-        bool known = k->bad.sa.sa_family != AF_UNSPEC;
-        lunl_error_addr(L, op->status, known ? "connect" : "getaddrinfo",
-                        known ? lunl_addr_text(&k->bad, text) : k->host);
+        push_error(L, k, op->status);
         return lua_error(L);
     }
     lunl_stream_push(L, k->c, &k->to, k->opts.limit);
@@ -261,8 +283,8 @@ static int begin(connection *k)
 /* --- net.connect(host, port, opts) -> Stream: a TCP connection to a numeric address or a
  * name, of which each address is tried in turn. opts: timeout (seconds, for everything),
  * nodelay (true), local_address (numeric), limit (bytes of a line, 65536). Throws OSError
- * "connect address: CODE" or "getaddrinfo host: CODE" (the first error), TimeoutError.
- * Suspends; cancelled, nothing is left open. */
+ * "connect address: CODE" or "getaddrinfo host: CODE" (the first error, all in its field
+ * causes), TimeoutError. Suspends; cancelled, nothing is left open. */
 static int l_connect(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -293,11 +315,8 @@ static int l_connect(lua_State *L)
                               lun_loop_deadline(&loop->loop, k->timeout));
     if (err == 0)
         err = begin(k);
-    if (err != 0) {
-        note_error(k, err);
-        k->bad.sa.sa_family = AF_UNSPEC;
+    if (err != 0)
         end(k, err);
-    }
     return lunl_op_await(L, S, &k->op, 0, 0);
 }
 

@@ -56,6 +56,28 @@ static void test_owned_is_not_spared(void **state)
     end();
 }
 
+/* Owning ends with the wait: what the task waits for next is borrowed again. */
+static void test_owning_ends(void **state)
+{
+    lun_future owned;
+    script s, other;
+    begin();
+    lun_future_init(&owned, &loop, &lun_future_kind);
+    PLAY(&s, OWN, WAIT, END);
+    s.c.aim = &owned;
+    PLAY(&other, WAIT, END);
+    run_turn(&loop);
+    s.c.aim = &f;
+    lun_future_settle(&owned, LUN_OK);
+    run_turn(&loop);
+    cancel(&s);
+    assert_int_equal(f.state, LUN_PENDING);
+    lun_future_settle(&f, LUN_OK);
+    end();
+    assert_state(&s.c, LUN_CANCELLED);
+    assert_state(&other.c, LUN_OK);
+}
+
 static void hear_nothing(lun_waiter *w)
 {
 }
@@ -100,6 +122,8 @@ static void test_kind_says_no(void **state)
     run_turn(&loop);
     assert_true(cancel(&s));
     assert_ptr_equal(asked_for, &s.c.t);
+    assert_true(
+        cancel(&s)); /* it has withdrawn: what it waited for is no longer its business */
     run_dry(&loop);
     assert_int_equal(asked_by_kind, 1);
     assert_true(s.threw[1] && s.c.pc == 3);
@@ -294,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_shared_task),
         cmocka_unit_test(test_child_cancels_parent),
         cmocka_unit_test(test_hooks),
+        cmocka_unit_test(test_owning_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long
- * jumps; the virtual clock; the numbered shuffle; the idle hook. Threads and I/O are in
- * core_post_spec.c.
+ * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long jumps; the
+ * virtual clock; the idle hook. Threads and I/O are in core_post_spec.c, the shuffle is in
+ * core_order_spec.c.
  */
 #include "core_help.h"
 
@@ -364,118 +364,6 @@ static void test_dry(void **state)
     close_loop(&loop);
 }
 
-/* ---- the shuffle ---- */
-
-static void body_note(ctask *c)
-{
-    journal_add(&ran, c->n);
-    if (c->pc < 1)
-        lun_task_yield(&c->t);
-    else
-        lun_task_finish(&c->t, LUN_OK);
-}
-
-enum { TASKS = 20 };
-
-/* The order in which tasks ran under a seed; among them callbacks, which keep their places.
- */
-static void shuffled(uint64_t seed, int order[2 * TASKS])
-{
-    ctask c[TASKS];
-    note n[3];
-    open_loop(&loop, &(lun_policy){.virtual_clock = true, .shuffle = true, .seed = seed});
-    ran.n = 0;
-    for (int i = 0; i < TASKS; i++) {
-        ctask_init(&c[i], &loop, body_note);
-        c[i].n = i;
-        if (i % 7 == 3)
-            note_queue(&n[i / 7], &loop, just_note, 100 + i / 7);
-    }
-    run_turn(&loop);
-    assert_int_equal(ran.n, TASKS + 3);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(ran.id[4 + 8 * i], 100 + i);
-    int k = 0;
-    for (int i = 0; i < ran.n; i++)
-        if (ran.id[i] < 100)
-            order[k++] = ran.id[i];
-    ran.n = 0;
-    run_dry(&loop);
-    assert_int_equal(ran.n, TASKS); /* a turn is still a turn */
-    memcpy(order + TASKS, ran.id, TASKS * sizeof *order);
-    ran.n = 0;
-    int seen[TASKS] = {0};
-    for (int i = 0; i < 2 * TASKS; i++)
-        seen[order[i]]++;
-    for (int i = 0; i < TASKS; i++)
-        assert_int_equal(seen[i], 2);
-    close_loop(&loop);
-}
-
-static void test_shuffle(void **state)
-{
-    enum { SEEDS = 50 };
-    static int order[SEEDS][2 * TASKS];
-    int again[2 * TASKS];
-    for (int s = 0; s < SEEDS; s++) {
-        shuffled((uint64_t)s, order[s]);
-        shuffled((uint64_t)s, again);
-        assert_memory_equal(order[s], again, sizeof again); /* same seed, same order */
-        for (int k = 0; k < s; k++)
-            assert_memory_not_equal(order[s], order[k], TASKS * sizeof(int));
-        assert_memory_not_equal(order[s], order[s] + TASKS, TASKS * sizeof(int));
-    }
-    shuffled(UINT64_MAX, again); /* every number is a seed */
-}
-
-/* Each task comes first under some seed. */
-static void test_shuffle_reaches_all(void **state)
-{
-    int order[2 * TASKS];
-    bool first[TASKS] = {false};
-    for (uint64_t s = 0; s < 400; s++) {
-        shuffled(s, order);
-        first[order[0]] = true;
-    }
-    for (int i = 0; i < TASKS; i++)
-        assert_true(first[i]);
-}
-
-/* Without memory to be random with, it is first in, first out. */
-static void test_shuffle_without_memory(void **state)
-{
-    meter m = {.fail_at = 1, .on = true};
-    ctask c[5];
-    open_loop(&loop, &(lun_policy){.virtual_clock = true,
-                                   .shuffle = true,
-                                   .seed = 3,
-                                   .allocator = meter_allocator(&m)});
-    for (int i = 0; i < 5; i++) {
-        ctask_init(&c[i], &loop, body_note);
-        c[i].n = i;
-    }
-    run_turn(&loop);
-    assert_true(m.failed);
-    EXPECT(&ran, 0, 1, 2, 3, 4);
-    run_dry(&loop);
-    ran.n = 0;
-    close_loop(&loop);
-}
-
-static void test_random_source(void **state)
-{
-    lun_loop other;
-    open_loop(&loop, &(lun_policy){.seed = 5});
-    open_loop(&other, &(lun_policy){.seed = 5});
-    for (int i = 0; i < 100; i++)
-        assert_true(lun_loop_random(&loop) == lun_loop_random(&other));
-    close_loop(&other);
-    open_loop(&other, &(lun_policy){.seed = 6});
-    assert_true(lun_loop_random(&loop) != lun_loop_random(&other));
-    close_loop(&other);
-    close_loop(&loop);
-}
-
 /* ---- idle ---- */
 
 static int idle_calls, idle_work;
@@ -503,6 +391,36 @@ static void test_idle(void **state)
     run_dry(&loop);
     EXPECT(&ran, 1, 2); /* it had something to run twice, then the loop was dry */
     assert_int_equal(idle_calls, 3);
+    close_loop(&loop);
+}
+
+/* Work that the hook has found does not wait for I/O. */
+static void stop_it(note *n)
+{
+    lun_loop_stop(n->loop);
+}
+
+static bool on_idle_stop(lun_loop *l, uint64_t *until)
+{
+    note_queue(&idle_note, l, stop_it, 0);
+    return true;
+}
+
+static void on_guard(lun_timer *t, lun_loop *l)
+{
+    lun_loop_stop(l);
+}
+
+static void test_idle_does_not_wait(void **state)
+{
+    lun_timer guard;
+    open_real(&loop);
+    loop.idle = on_idle_stop;
+    lun_timer_init(&guard, on_guard);
+    lun_timer_start(&loop, &guard, lun_loop_time(&loop) + 1000ull * MS);
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    assert_true(lun_timer_active(&guard));
+    lun_timer_stop(&loop, &guard);
     close_loop(&loop);
 }
 
@@ -568,14 +486,11 @@ int main(void)
         cmocka_unit_test(test_each_at_its_time),
         cmocka_unit_test(test_waits_for_requests),
         cmocka_unit_test(test_dry),
-        cmocka_unit_test(test_shuffle),
-        cmocka_unit_test(test_shuffle_reaches_all),
-        cmocka_unit_test(test_shuffle_without_memory),
-        cmocka_unit_test(test_random_source),
         cmocka_unit_test(test_idle),
         cmocka_unit_test(test_idle_until),
         cmocka_unit_test(test_closed_loop_does_not_run),
         cmocka_unit_test(test_close_with_jobs),
+        cmocka_unit_test(test_idle_does_not_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

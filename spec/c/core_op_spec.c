@@ -341,6 +341,33 @@ static void test_close_in_flight(void **state)
     uv_sem_destroy(&gate);
 }
 
+/* ... also on a host's loop, which goes on. */
+static void test_close_in_flight_on_a_host_loop(void **state)
+{
+    uv_loop_t uv;
+    uv_timer_t mine;
+    uv_sem_t gate;
+    memset(&memory, 0, sizeof memory);
+    finis = 0;
+    assert_int_equal(uv_loop_init(&uv), 0);
+    uv_timer_init(&uv, &mine);
+    assert_int_equal(
+        lun_loop_init(&loop, &uv, &(lun_policy){.allocator = meter_allocator(&memory)}), 0);
+    uv_sem_init(&gate, 0);
+    request *r = make(&work_kind);
+    r->gate = &gate;
+    assert_int_equal(uv_queue_work(&uv, &r->work, on_work, after_work), 0);
+    lun_op_release(&r->op);
+    uv_sem_post(&gate);
+    assert_int_equal(lun_loop_close(&loop), 0);
+    assert_int_equal(finis, 1);
+    assert_int_equal(memory.live, 0);
+    uv_close((uv_handle_t *)&mine, NULL);
+    uv_run(&uv, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&uv), 0);
+    uv_sem_destroy(&gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_work),
         cmocka_unit_test(test_work_cancelled),
         cmocka_unit_test(test_close_in_flight),
+        cmocka_unit_test(test_close_in_flight_on_a_host_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

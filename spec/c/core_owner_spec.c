@@ -206,6 +206,24 @@ static void test_nested(void **state)
     close_loop(&loop);
 }
 
+/* A host's mistake, two joins in a ring: the walk ends all the same. */
+static void test_ring_of_joins(void **state)
+{
+    block a, b;
+    open_virtual(&loop);
+    make(&a, 1, UINT32_MAX, LUN_JOIN_OWNS);
+    make(&b, 1, UINT32_MAX, LUN_JOIN_OWNS);
+    lun_join_add(&a.u.j, &b.u.j.done);
+    lun_join_add(&b.u.j, &a.u.j.done);
+    assert_true(lun_future_cancel(&a.u.j.done));
+    assert_int_equal(a.f[0].state, LUN_CANCELLED);
+    assert_int_equal(b.f[0].state, LUN_CANCELLED);
+    assert_false(a.u.j.walking || b.u.j.walking);
+    lun_join_fini(&a.u.j);
+    lun_join_fini(&b.u.j);
+    close_loop(&loop);
+}
+
 /* A cancel of the join itself, as of any future. */
 static void test_cancel_as_future(void **state)
 {
@@ -265,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_nested),
         cmocka_unit_test(test_cancel_as_future),
         cmocka_unit_test(test_stop_asked),
+        cmocka_unit_test(test_ring_of_joins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

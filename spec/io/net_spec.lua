@@ -63,6 +63,9 @@ describe("connect", function()
   it("throws the first error when all addresses fail", function()
     local e = refuses("OSError", "connect", net.connect, "localhost", sockets.dead_port())
     assert.equal("ECONNREFUSED", e.code)
+    assert.is_true(#e.causes >= 1)
+    assert.equal(e.message, e.causes[1].message)
+    for _, cause in ipairs(e.causes) do assert.is_true(async.isinstance(cause, async.OSError)) end
   end)
 
   it("names a host that there is not", function()
@@ -307,16 +310,16 @@ describe("serve", function()
   end)
 
   it("returns after close() when the last connection has ended", function()
-    local ended = false
+    local begun, ended = false, false
     local server = net.listen("127.0.0.1", 0)
     local task = started(server.serve, server, function(stream)
+      begun = true
       stream:write(stream:read("l"), "\n")
       ended = true
     end)
     local port = server:address().port
     local stream <close> = net.connect("127.0.0.1", port)
-    turns(8)
-    async.sleep(0.005)
+    assert.is_true(helper.eventually(function() return begun end))
     server:close()
     assert.equal("ECONNREFUSED", refuses("OSError", "connect", net.connect, "127.0.0.1", port).code)
     assert.is_false(task:done())
@@ -327,9 +330,10 @@ describe("serve", function()
   end)
 
   it("cancelled, cancels the connections and waits for them, whatever comes in between", function()
-    local log = {}
+    local log, begun = {}, 0
     local server <close> = net.listen("127.0.0.1", 0)
     local task = started(server.serve, server, function(stream)
+      begun = begun + 1
       local _ <close> = async.defer(function(e)
         async.sleep(0.005)
         log[#log + 1] = e.name
@@ -338,7 +342,7 @@ describe("serve", function()
     end)
     local clients = {}
     for i = 1, 3 do clients[i] = net.connect("127.0.0.1", server:address().port) end
-    async.sleep(0.005)
+    assert.is_true(helper.eventually(function() return begun == 3 end))
     task:cancel("enough")
     turns()
     task:cancel("really")
@@ -355,10 +359,14 @@ describe("serve", function()
   end)
 
   it("cancelled after close(), does so too", function()
+    local begun = false
     local server = net.listen("127.0.0.1", 0)
-    local task = started(server.serve, server, function(stream) stream:read("a") end)
+    local task = started(server.serve, server, function(stream)
+      begun = true
+      stream:read("a")
+    end)
     local client <close> = net.connect("127.0.0.1", server:address().port)
-    async.sleep(0.005)
+    assert.is_true(helper.eventually(function() return begun end))
     server:close()
     turns()
     assert.is_false(task:done())
@@ -449,6 +457,33 @@ describe("getaddrinfo", function()
     refuses("ValueError", { "#2", "getaddrinfo" }, net.getaddrinfo, "localhost", 65536)
     refuses("ValueError", { "#3", "getaddrinfo", "family" }, net.getaddrinfo, "localhost", 1, { family = "ipx" })
     refuses("ValueError", { "#1", "getaddrinfo" }, net.getaddrinfo, ("a"):rep(300))
+  end)
+end)
+
+describe("in debug", function()
+  it("what was dropped unclosed is reported, with the place where it was made", function()
+    local loop = async.get_running_loop()
+    local debugging = loop:get_debug()
+    local reports = helper.reports(function()
+      loop:set_debug(true)
+      local function drop()
+        local server = net.listen("127.0.0.1", 0)
+        local client = net.connect("127.0.0.1", server:address().port)
+        server:accept():close()
+        return client:read("a")
+      end
+      drop()
+      collectgarbage()
+      collectgarbage()
+    end)
+    loop:set_debug(debugging)
+    assert.equal(2, #reports)
+    for _, context in ipairs(reports) do
+      assert.equal("Handle was never closed", context.message)
+      assert.equal("leak", context.kind)
+      assert.is_truthy(tostring(context.object):find("^<%a+ closed 127"))
+      assert.is_truthy(context.source_traceback:find("net_spec.lua", 1, true), context.source_traceback)
+    end
   end)
 end)
 

@@ -117,6 +117,7 @@ describe("add_reader", function()
     local e = refuses("OSError", { "add_reader " .. file.fd, "EPERM" }, loop().add_reader, loop(), file.fd, print)
     assert.equal("EPERM", e.code)
     refuses("OSError", { "add_reader 1000", "EBADF" }, loop().add_reader, loop(), 1000, print)
+    refuses("OSError", { "add_reader 1073741824", "EBADF" }, loop().add_reader, loop(), 1 << 30, print)
     refuses("OSError", { "add_writer 1000", "EBADF" }, loop().add_writer, loop(), 1000, print)
   end)
 

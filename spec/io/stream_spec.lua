@@ -1,4 +1,5 @@
 -- Streams: what read gives for each format, how they end, who may use them at a time, and what a cancel leaves behind.
+-- Writing is in write_spec.lua.
 local async = require "lunation"
 local helper = require "spec.helper"
 local sockets = require "spec.support.sockets"
@@ -258,124 +259,6 @@ describe("lines", function()
   end)
 end)
 
-describe("write", function()
-  it("sends strings and numbers in order and returns the stream", function()
-    with_pair(function(client, peer)
-      assert.equal(client, client:write("a", 1, "", 2.5):write("b"):write())
-      client:shutdown()
-      assert.equal("a12.5b", peer:read("a"))
-    end)
-  end)
-
-  it("sends many pieces at once", function()
-    with_pair(function(client, peer)
-      local pieces = {}
-      for i = 1, 200 do pieces[i] = i .. "," end
-      client:write(table.unpack(pieces)):shutdown()
-      assert.equal(table.concat(pieces), peer:read("a"))
-    end)
-  end)
-
-  it("waits while the peer is slow and goes on when it reads", function()
-    with_pair(function(client, peer)
-      local written = 0
-      local chunk = ("x"):rep(65536)
-      local writer = started(function()
-        for _ = 1, 400 do
-          client:write(chunk)
-          written = written + 1
-        end
-        client:shutdown()
-      end)
-      async.sleep(0.02)
-      local before = written
-      assert.is_true(before < 400)
-      async.sleep(0.02)
-      assert.equal(before, written)
-      assert.equal(400 * 65536, #peer:read("a"))
-      async.await(writer)
-    end)
-  end)
-
-  it("still sends what a cancelled write has accepted", function()
-    with_pair(function(client, peer)
-      local text = ("0123456789"):rep(helper.scaled(2000000, 1000000))
-      local writer = started(client.write, client, text)
-      assert.is_false(writer:done())
-      writer:cancel()
-      refuses("CancelledError", {}, async.await, writer)
-      client:close()
-      assert.is_true(peer:read("a") == text)
-    end)
-  end)
-
-  it("does not take more while the queue is full", function()
-    with_pair(function(client, peer)
-      local text = ("x"):rep(10000000)
-      for _ = 1, 3 do
-        refuses("TimeoutError", {}, async.wait_for, function() client:write(text) end, 0.005)
-      end
-      client:close()
-      assert.equal(#text, #peer:read("a"))
-    end)
-  end)
-
-  it("throws an OSError when the peer is gone, and no signal ends the process", function()
-    with_pair(function(client, peer)
-      client:write("unread")
-      async.sleep(0.005)
-      peer:close() -- with unread bytes: a reset
-      local e = refuses("OSError", { "write 127.0.0.1:", ": E" }, function()
-        for _ = 1, 1000 do
-          client:write("x")
-          async.sleep(0.001)
-        end
-      end)
-      assert.is_true(e.code == "EPIPE" or e.code == "ECONNRESET")
-      assert.equal("write", e.syscall)
-      assert.is_number(e.errno)
-      assert.is_truthy(e.address:find("^127%.0%.0%.1:%d+$"))
-    end)
-  end)
-
-  it("checks its arguments before it sends any", function()
-    with_pair(function(client, peer)
-      refuses("TypeError", { "#2", "write", "string" }, function() client:write("a", nil) end)
-      refuses("TypeError", { "#1", "write" }, function() client:write({}) end)
-      refuses("TypeError", "write", client.write, "x")
-      client:shutdown()
-      assert.equal("", peer:read("a"))
-    end)
-  end)
-end)
-
-describe("half close", function()
-  it("ends reading at the other end, and nothing else", function()
-    with_pair(function(client, peer)
-      client:write("question"):shutdown()
-      client:shutdown()
-      assert.equal("question", peer:read("a"))
-      peer:write("answer"):close()
-      assert.equal("answer", client:read("a"))
-      refuses("RuntimeError", { "write", "shut down" }, client.write, client, "more")
-    end)
-  end)
-
-  it("comes after everything that was written, also if the caller is cancelled", function()
-    with_pair(function(client, peer)
-      local text = ("x"):rep(10000000)
-      local task = started(client.write, client, text)
-      task:cancel()
-      async.wait { task }
-      task = started(client.shutdown, client)
-      assert.is_false(task:done())
-      task:cancel()
-      refuses("CancelledError", {}, async.await, task)
-      assert.equal(#text, #peer:read("a"))
-    end)
-  end)
-end)
-
 describe("the end of a connection", function()
   it("gives data first, then the error", function()
     with_pair(function(client, peer)
@@ -485,19 +368,17 @@ describe("a cancelled read", function()
     end
   end)
 
-  it("gets the value if that was there first, and the request later", function()
-    with_pair(function(client, peer)
-      local got, later
+  it("gets what came first, and the request later", function()
+    with_pair(function(client)
+      local first, later
       local reader = started(function()
-        got = client:read("l")
+        first = select(2, pcall(client.read, client, "l"))
         later = select(2, pcall(async.sleep, 1))
       end)
-      -- The reader is woken in the same turn in which it is cancelled, or before: either way nothing is lost.
-      peer:write("value\n")
-      async.sleep(0.002)
+      client:close()
       reader:cancel()
       async.wait { reader }
-      assert.equal("value", got)
+      assert.equal("ECANCELED", first.code)
       assert.equal("CancelledError", later.name)
     end)
   end)
@@ -573,5 +454,44 @@ describe("outside a task", function()
       end)
       for _ = 1, 2 do assert.equal("RuntimeError", errors:get().name) end
     end)
+  end)
+end)
+
+describe("a task whose coroutine was closed by force", function()
+  it("ends with an error, wherever it waited, and what it waited for may go", function()
+    local stdout = helper.plain [[
+      async.run(function()
+        local net, loop = async.net, async.get_running_loop()
+        local reports = {}
+        loop:set_exception_handler(function(_, context) reports[#reports + 1] = context.exception.message end)
+        local function kill(task)
+          async.sleep(0)
+          assert(coroutine.close(task:get_coro()))
+        end
+        local peer
+        do
+          local server = net.listen("127.0.0.1", 0)
+          local stream = net.connect("127.0.0.1", server:address().port)
+          peer = server:accept()
+          kill(async.create_task(stream.read, stream, "l"))
+          kill(async.create_task(stream.write, stream, ("x"):rep(10000000)))
+          kill(async.create_task(server.accept, server))
+          kill(async.create_task(net.connect, "localhost", server:address().port))
+          kill(async.create_task(net.getaddrinfo, "localhost"))
+        end
+        collectgarbage()
+        collectgarbage()
+        pcall(peer.write, peer, "x")
+        peer:close()
+        while loop:stats().tasks > 1 or loop:stats().handles > 0 do async.sleep(0.001) end
+        for _ = 1, 2 do
+          collectgarbage()
+          async.sleep(0.001)
+        end
+        for _, message in ipairs(reports) do assert(message:find "closed from outside", message) end
+        print(#reports)
+      end)
+    ]]
+    assert.equal("5\n", stdout)
   end)
 end)
