@@ -95,7 +95,7 @@ local function execute(program, text, options)
   local command = require "spec.support.command"
   local path = os.tmpname()
   command.write_file(path, prelude:gsub("\n", " ") .. text)
-  for i, word in ipairs(options or {}) do program[#program + 1] = word end
+  for _, word in ipairs(options or {}) do program[#program + 1] = word end
   program[#program + 1] = path
   program.env = {
     LUA_CPATH = (os.getenv("LUNATION_MODULE") or command.libdir .. "/lua") .. "/?.so;;",

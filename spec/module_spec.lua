@@ -11,8 +11,10 @@ describe("require \"lunation\" in the stock interpreter", function()
       eq("string", type(async._VERSION))
       for _, name in ipairs {
         "run", "Runner", "await", "create_task", "current_task", "all_tasks", "sleep", "Future", "gather", "wait",
-        "wait_for", "timeout", "timeout_at", "shield", "as_completed", "TaskGroup", "map", "race", "wrap", "pcall", "xpcall",
-        "defer", "exception", "isinstance", "traceback", "print_exception", "dump", "get_running_loop", "new_event_loop",
+        "wait_for", "timeout", "timeout_at", "shield", "as_completed", "TaskGroup", "map", "race", "wrap", "pcall",
+          "xpcall",
+        "defer", "exception", "isinstance", "traceback", "print_exception", "dump", "get_running_loop",
+          "new_event_loop",
         "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier", "Queue", "PriorityQueue", "LifoQueue",
       } do
         eq("function", type(async[name]), name)
@@ -24,7 +26,8 @@ describe("require \"lunation\" in the stock interpreter", function()
       } do
         eq(name, async[name].name)
       end
-      for _, name in ipairs { "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED" } do assert(async[name] ~= nil, name) end
+      for _, name in ipairs { "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED" } do assert(async[name] ~= nil,
+        name) end
       eq("table", type(async.coroutine))
       eq(nil, async.no_such_thing)
     ]]
@@ -43,9 +46,12 @@ describe("require \"lunation\" in the stock interpreter", function()
       assert(require ~= async.require)
       for k in pairs(_G) do
         assert(({
-          _G = 1, _VERSION = 1, arg = 1, assert = 1, collectgarbage = 1, coroutine = 1, debug = 1, dofile = 1, error = 1,
-          getmetatable = 1, io = 1, ipairs = 1, load = 1, loadfile = 1, math = 1, next = 1, os = 1, package = 1, pairs = 1,
-          pcall = 1, print = 1, rawequal = 1, rawget = 1, rawlen = 1, rawset = 1, require = 1, select = 1, setmetatable = 1,
+          _G = 1, _VERSION = 1, arg = 1, assert = 1, collectgarbage = 1, coroutine = 1, debug = 1, dofile = 1,
+            error = 1,
+          getmetatable = 1, io = 1, ipairs = 1, load = 1, loadfile = 1, math = 1, next = 1, os = 1, package = 1,
+            pairs = 1,
+          pcall = 1, print = 1, rawequal = 1, rawget = 1, rawlen = 1, rawset = 1, require = 1, select = 1,
+            setmetatable = 1,
           string = 1, table = 1, tonumber = 1, tostring = 1, type = 1, utf8 = 1, warn = 1, xpcall = 1,
         })[k], k)
       end

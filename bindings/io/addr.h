@@ -6,7 +6,7 @@
 #ifndef LUNL_IO_ADDR_H
 #define LUNL_IO_ADDR_H
 
-#include "lunl.h"
+#include "../lunl.h"
 
 #include <netinet/in.h>
 

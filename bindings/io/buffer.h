@@ -9,7 +9,7 @@
 #ifndef LUNL_IO_BUFFER_H
 #define LUNL_IO_BUFFER_H
 
-#include "lunl.h"
+#include "../lunl.h"
 
 typedef struct lunl_buffer {
     char *p;           /* owned; NULL while room is 0 */

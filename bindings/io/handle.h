@@ -16,7 +16,7 @@
 #ifndef LUNL_IO_HANDLE_H
 #define LUNL_IO_HANDLE_H
 
-#include "lunl.h"
+#include "../lunl.h"
 
 /* Bytes of the read buffer that the streams of a loop share. */
 #if defined(LUN_CHAOS)

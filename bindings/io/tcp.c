@@ -280,6 +280,18 @@ static int begin(connection *k)
     return 0;
 }
 
+/* Starts the timeout of a connection that has begun; no time at all is up at once. */
+static int limit(connection *k)
+{
+    lun_loop *loop = &k->loop->loop;
+    if (lun_future_done(&k->op.done))
+        return 0;
+    if (k->timeout > 0)
+        return lun_timer_start(loop, &k->timer, lun_loop_deadline(loop, k->timeout));
+    on_timeout(&k->timer, loop);
+    return 0;
+}
+
 /* --- net.connect(host, port, opts) -> Stream: a TCP connection to a numeric address or a
  * name, of which each address is tried in turn. opts: timeout (seconds, for everything),
  * nodelay (true), local_address (numeric), limit (bytes of a line, 65536). Throws OSError
@@ -309,12 +321,9 @@ static int l_connect(lua_State *L)
     k->port = port;
     strcpy(k->host, host);
     lun_timer_init(&k->timer, on_timeout);
-    int err = 0;
-    if (limited)
-        err = lun_timer_start(&loop->loop, &k->timer,
-                              lun_loop_deadline(&loop->loop, k->timeout));
-    if (err == 0)
-        err = begin(k);
+    int err = begin(k);
+    if (err == 0 && limited)
+        err = limit(k);
     if (err != 0)
         end(k, err);
     return lunl_op_await(L, S, &k->op, 0, 0);

@@ -12,7 +12,8 @@ describe("await", function()
       { n = 2, "a", nil },
     } do
       local task = async.create_task(function() return unpack(values, 1, values.n) end)
-      for _, got in ipairs { table.pack(async.await(task)), table.pack(async.await(task)), table.pack(task:result()) } do
+      for _, got in ipairs { table.pack(async.await(task)), table.pack(async.await(task)),
+        table.pack(task:result()) } do
         assert.equal(values.n, got.n)
         for i = 1, values.n do assert.is_true(rawequal(values[i], got[i])) end
       end
@@ -436,7 +437,8 @@ describe("where Lua can yield", function()
     local assigned
     meta.__newindex = function(_, k) assigned = async.sleep(0, k) end
     local v, w = setmetatable({}, meta), setmetatable({}, meta)
-    assert.same({ "add", "sub", "mul", "div", "mod", "pow", "unm", "idiv" }, { v + 1, v - 1, v * 1, v / 1, v % 1, v ^ 1, -v, v // 1 })
+    assert.same({ "add", "sub", "mul", "div", "mod", "pow", "unm", "idiv" }, { v + 1, v - 1, v * 1, v / 1, v % 1,
+      v ^ 1, -v, v // 1 })
     assert.same({ "band", "bor", "bxor", "shl", "shr", "bnot" }, { v & 1, v | 1, v ~ 1, v << 1, v >> 1, ~v })
     assert.same({ "concat", "len", "index", "call" }, { v .. "x", #v, v.field, v() })
     assert.same({ true, true, true }, { v == w, v < w, v <= w })
@@ -451,7 +453,8 @@ describe("where Lua can yield", function()
     assert.equal("loaded", load("local a = ... return a.sleep(0, 'loaded')")(async))
     local closed = {}
     local function body(how)
-      local _ <close> = setmetatable({}, { __close = function(_, e) closed[#closed + 1] = async.sleep(0, e or how) end })
+      local _ <close> = setmetatable({}, { __close = function(_, e) closed[#closed + 1] = async.sleep(0,
+        e or how) end })
       if how == "error" then error("thrown", 0) end
       return how, "kept"
     end
@@ -549,92 +552,6 @@ describe("a bare yield", function()
         waits:cancel()
         eq("CancelledError", thrown(async.await, waits).name)
         eq("whole", async.sleep(0.001, "whole"))
-      end)
-    ]]
-  end)
-end)
-
-describe("sleep", function()
-  it("returns its further arguments", function()
-    for _, delay in ipairs { 0, -1, 0.001 } do
-      local got = table.pack(async.sleep(delay, nil, "y", nil))
-      assert.equal(3, got.n)
-      assert.equal("y", got[2])
-      assert.equal(0, select("#", async.sleep(delay)))
-    end
-  end)
-
-  it("is never too short", function()
-    local loop = async.get_running_loop()
-    for _ = 1, 20 do
-      local from = loop:time()
-      async.sleep(0.0015)
-      assert.is_true(loop:time() - from >= 0.0015)
-    end
-  end)
-
-  it("of zero or less is exactly one turn", function()
-    local loop = async.get_running_loop()
-    for _, delay in ipairs { 0, -1, -math.huge, -0.0, math.mininteger } do
-      local log = {}
-      loop:call_soon(function()
-        log[#log + 1] = 1
-        loop:call_soon(function() log[#log + 1] = 2 end)
-      end)
-      async.sleep(delay)
-      assert.equal(1, #log)
-      async.sleep(delay)
-      assert.equal(2, #log)
-    end
-  end)
-
-  it("refuses what is no number", function()
-    for _, bad in ipairs { "1", {}, true, false, print } do
-      refuses("TypeError", { "sleep", "#1", "number expected, got " }, async.sleep, bad)
-    end
-    refuses("TypeError", { "sleep", "number expected, got n" }, async.sleep)
-    refuses("TypeError", { "sleep", "NaN" }, async.sleep, 0 / 0)
-    assert.equal("bad argument #1 to 'sleep' (number expected, got string)",
-      thrown(function() async.sleep("1") end).message)
-  end)
-
-  it("may be for ever, and be cancelled", function()
-    for _, delay in ipairs { math.huge, 1e300, math.maxinteger, 3600 } do
-      local task = async.create_task(async.sleep, delay)
-      turns(2)
-      assert.is_false(task:done())
-      task:cancel("enough")
-      assert.equal("enough", thrown(async.await, task).message)
-    end
-  end)
-
-  it("takes no place among the timers when it was cancelled", function()
-    local loop = async.get_running_loop()
-    local before = loop:stats()
-    local tasks = {}
-    for i = 1, 100 do tasks[i] = async.create_task(async.sleep, 1000 + i) end
-    turns(1)
-    assert.equal(before.sleepers + 100, loop:stats().sleepers)
-    for _, task in ipairs(tasks) do task:cancel() end
-    assert.equal(before.timers, loop:stats().timers)
-    assert.equal(before.sleepers, loop:stats().sleepers)
-    async.wait(tasks)
-  end)
-
-  it("ends in the order of the deadlines", function()
-    helper.plain [[
-      local runner <close> = async.Runner { clock = "virtual" }
-      runner:run(function()
-        local log, tasks = {}, {}
-        for _, d in ipairs { 5, 3, 9, 1, 7, 3, 5 } do
-          tasks[#tasks + 1] = async.create_task(function()
-            local i = #tasks
-            async.sleep(d)
-            log[#log + 1] = d
-          end)
-        end
-        async.wait(tasks)
-        eq("1 3 3 5 5 7 9", table.concat(log, " "))
       end)
     ]]
   end)

@@ -1,4 +1,5 @@
--- Long chains: 100,000 tasks that await each other, 1,000,000 done callbacks. Nothing recurses and nothing is quadratic.
+-- Long chains: 100,000 tasks that await each other, 1,000,000 done callbacks. Nothing recurses and nothing is
+-- quadratic.
 -- Sizes shrink with the square of LUNATION_SLOW: a build that collects at every await is quadratic by itself.
 local helper = require "spec.helper"
 
@@ -33,7 +34,8 @@ local COMMON = [[
 ]]
 
 local function plain(text)
-  return helper.plain(COMMON:gsub("\n", " ") .. text, { prefix = not sanitized and SMALL or nil, limit = 60 * helper.slow })
+  return helper.plain(COMMON:gsub("\n", " ") .. text, { prefix = not sanitized and SMALL or nil,
+    limit = 60 * helper.slow })
 end
 
 describe("a chain of 100,000 tasks", function()

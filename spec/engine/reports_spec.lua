@@ -86,6 +86,7 @@ describe("an error that nobody looked at", function()
     assert.same({ "1", "2", "3", "4", "5", "6" }, reported(function()
       local keep = {}
       for i = 1, 6 do keep[i] = failed(tostring(i)) end
+      assert.equal(6, #keep)
     end))
     turns(2)
     collectgarbage()
@@ -96,8 +97,9 @@ describe("an error that nobody looked at", function()
     local kept = failed("kept")
     assert.same({}, reported(async.sleep, 0.002))
     local holder = { kept }
-    kept = nil
+    kept = nil -- luacheck: ignore
     assert.same({}, reported(async.sleep, 0.002))
+    assert.equal(1, #holder)
     holder[1] = nil
     assert.same({ "kept" }, reported(async.sleep, 0.002))
   end)
@@ -450,7 +452,8 @@ describe("without a handler", function()
     local _, stderr, code = helper.execute [[
       async.run(function()
         for _, e in ipairs {
-          "a string", 42, false, setmetatable({}, { __tostring = function() error("no") end }), async.ValueError("typed"),
+          "a string", 42, false, setmetatable({}, { __tostring = function() error("no") end }),
+            async.ValueError("typed"),
         } do
           async.create_task(error, e, 0):set_name("failed with a " .. type(e))
         end
@@ -463,7 +466,8 @@ describe("without a handler", function()
     assert.equal(0, code, stderr)
     assert.equal(6, select(2, stderr:gsub("Task exception was never retrieved", "")), stderr)
     for _, text in ipairs {
-      "a string", "42", "false", "ValueError: typed", "Error: nil", "name='failed with a table'", "name='failed with nil'",
+      "a string", "42", "false", "ValueError: typed", "Error: nil", "name='failed with a table'",
+        "name='failed with nil'",
     } do
       assert.truthy(stderr:find(text, 1, true), text .. " is not in " .. stderr)
     end

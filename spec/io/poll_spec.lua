@@ -2,7 +2,6 @@
 local async = require "lunation"
 local helper = require "spec.helper"
 local sockets = require "spec.support.sockets"
-local net = async.net
 
 local refuses, turns = helper.refuses, helper.turns
 

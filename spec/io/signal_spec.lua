@@ -18,7 +18,7 @@ local function disposition(number)
   return has("SigCgt") and "caught" or has("SigIgn") and "ignored" or "default"
 end
 
-local USR1, USR2, INT, WINCH = 10, 12, 2, 28
+local USR2, INT, WINCH = 12, 2, 28
 
 -- A script of its own under the command -> stdout, stderr, exit code, signal
 local function script(text)
