@@ -64,9 +64,29 @@ lun_task *lunl_enter(lua_State *L, lunl_state *S)
     return &S->task->t;
 }
 
+/*
+ * Somebody has the task's coroutine and might close it. What the task waits for must survive
+ * that, so it is kept in user value 1, too, as the whole stack of the suspending function.
+ */
+static void keep_frame(lua_State *L, lunl_state *S)
+{
+    int n = lua_gettop(L);
+    luaL_checkstack(L, 4, NULL);
+    lua_rawgeti(L, lua_upvalueindex(2), S->task->t.done.order);
+    lua_createtable(L, n, 0);
+    for (int i = 1; i <= n; i++) {
+        lua_pushvalue(L, i);
+        lua_rawseti(L, n + 2, i);
+    }
+    lua_setiuservalue(L, n + 1, 1);
+    lua_settop(L, n);
+}
+
 int lunl_suspend(lua_State *L, lunl_state *S, lua_KContext ctx, lua_KFunction k)
 {
     S->streak = 0;
+    if (S->task->t.done.guest & LUNL_KEEP_THREAD)
+        keep_frame(L, S);
 #if defined(LUN_CHAOS)
     lua_gc(L, LUA_GCCOLLECT);
 #endif

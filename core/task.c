@@ -217,7 +217,7 @@ void lun_task_finish(lun_task *t, enum lun_state state)
     lun_future_settle(&t->done, state);
 }
 
-void lun_task_abandon(lun_task *t, enum lun_state state)
+void lun_task_detach(lun_task *t)
 {
     if (t->at == LUN_AT_SLEEPING) {
         lun_timer_stop(t->done.loop, &t->u.timer);
@@ -233,6 +233,12 @@ void lun_task_abandon(lun_task *t, enum lun_state state)
         }
     }
     t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED);
+    t->at = LUN_AT_RUNNING;
+}
+
+void lun_task_abandon(lun_task *t, enum lun_state state)
+{
+    lun_task_detach(t);
     lun_task_finish(t, state);
 }
 

@@ -98,6 +98,9 @@ void lun_task_finish(lun_task *t, enum lun_state state);
  */
 void lun_task_abandon(lun_task *t, enum lun_state state);
 
+/* The first half of that: it no longer waits for anything, and counts as running. */
+void lun_task_detach(lun_task *t);
+
 /* Asks `t` to stop. False if it is done. */
 bool lun_task_cancel(lun_task *t);
 

@@ -233,8 +233,8 @@ void lunl_loop_shut(lua_State *L, lunl_loop *loop)
         return;
     lunl_signals_close(L, loop);
     lunl_polls_close(L, loop);
-    lunl_handles_close(loop);
     lunl_release_callbacks(L, loop);
+    lunl_handles_close(loop); /* last: the ready queue led through memory that goes here */
     loop->closed = true;
     lun_loop_close(&loop->loop);
     luaL_unref(L, LUA_REGISTRYINDEX, loop->mt_future);

@@ -197,7 +197,7 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
         int n = lua_gettop(L) - 2;
         if (t->t.requests > 0)
             report_swallowed(L, S, t, 1);
-        if (n == 0)
+        if (n == 0 && !(t->t.done.guest & LUNL_KEEP_THREAD))
             t->t.done.guest |= LUNL_NO_VALUES; /* user value 1 is nil already */
         else
             lunl_store(L, 1, &t->t.done, 3, n);
@@ -468,6 +468,8 @@ void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t)
     uint32_t slot = t->co_slot;
     lua_State *co = lunl_task_co(S, t);
     bool fresh = t->t.at == LUN_AT_NEW;
+    if (!lun_future_done(&t->t.done))
+        lun_task_detach(&t->t); /* first: what it waits for may go with its stack */
     if (co && !fresh) {
         /* While its closers run, it is nobody's current task: an await in them is refused. */
         lunl_reset_thread(co, L);
