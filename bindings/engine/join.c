@@ -323,7 +323,7 @@ void lunl_join_close(lunl_join *g)
     lun_loop_free(g->loop, j, lun_join_size(j->room));
 }
 
-static int l_gc(lua_State *L)
+static int finalise(lua_State *L)
 {
     lunl_join_close(lua_touserdata(L, 1));
     return 0;
@@ -508,7 +508,7 @@ void lunl_open_join(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"gather", l_gather}, {"wait", l_wait}, {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", finalise}, {NULL, NULL}};
     static const char *const when[] = {"FIRST_COMPLETED", "FIRST_EXCEPTION",
                                        "ALL_COMPLETED"};
     lunl_register(L, functions);

@@ -409,7 +409,7 @@ static int l_newindex(lua_State *L)
 }
 
 /* A loop that nobody closed: at least its descriptors go. Its tasks went with it. */
-static int l_gc(lua_State *L)
+static int finalise(lua_State *L)
 {
     lunl_loop *loop = lua_touserdata(L, 1);
     if (!loop->closed && !loop->loop.running)
@@ -455,7 +455,7 @@ void lunl_open_loop(lua_State *L)
         {NULL, NULL},
     };
     static const luaL_Reg meta[] = {
-        {"__tostring", l_tostring}, {"__gc", l_gc}, {"__newindex", l_newindex}, {NULL, NULL}};
+        {"__tostring", l_tostring}, {"__gc", finalise}, {"__newindex", l_newindex}, {NULL, NULL}};
     static const luaL_Reg driver[] = {{"drive", drive_protected}, {NULL, NULL}};
     lunl_state *S = lunl_get_state(L);
     lunl_register(L, functions);

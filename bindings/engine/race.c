@@ -133,7 +133,7 @@ static int l_close(lua_State *L)
     return 0;
 }
 
-static int l_gc(lua_State *L)
+static int finalise(lua_State *L)
 {
     lunl_join_close(lunl_check(L, 1, &completed_type));
     return 0;
@@ -331,7 +331,7 @@ void lunl_open_race(lua_State *L)
         {"as_completed", l_as_completed}, {"map", l_map}, {"race", l_race}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"close", l_close}, {NULL, NULL}};
     static const luaL_Reg meta[] = {
-        {"__call", l_next}, {"__close", l_close}, {"__gc", l_gc}, {NULL, NULL}};
+        {"__call", l_next}, {"__close", l_close}, {"__gc", finalise}, {NULL, NULL}};
     lunl_register(L, functions);
     lunl_newtype(L, &completed_type, methods, meta);
     lua_pop(L, 1);

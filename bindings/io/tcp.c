@@ -62,14 +62,20 @@ static void connection_fini(lun_op *op)
     uv_freeaddrinfo(k->found);
 }
 
+/* The task gets that error now; libuv gives back what it has when it is done with it. */
+static void give_up(connection *k, int err)
+{
+    k->op.status = err;
+    lun_future_settle(&k->op.done, LUN_ERROR);
+    connection_abort(&k->op);
+}
+
 static void on_timeout(lun_timer *timer, lun_loop *loop)
 {
     (void)loop;
     connection *k = lun_container(timer, connection, timer);
     k->timed_out = true;
-    k->op.status = UV_ETIMEDOUT;
-    lun_future_settle(&k->op.done, LUN_ERROR);
-    connection_abort(&k->op);
+    give_up(k, UV_ETIMEDOUT);
 }
 
 static void end(connection *k, int status)
@@ -194,6 +200,8 @@ static int connection_push(lua_State *L, lun_op *op)
     if (k->timed_out)
         lunl_throw(L, LUNL_TIMEOUT_ERROR, "connect %s:%d: no connection within %f seconds",
                    k->host, k->port, k->timeout);
+    if (op->status == UV_ENOMEM)
+        lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
     if (op->status < 0) {
         push_error(L, k, op->status);
         return lua_error(L);
@@ -281,15 +289,15 @@ static int begin(connection *k)
 }
 
 /* Starts the timeout of a connection that has begun; no time at all is up at once. */
-static int limit(connection *k)
+static void limit(connection *k)
 {
     lun_loop *loop = &k->loop->loop;
     if (lun_future_done(&k->op.done))
-        return 0;
-    if (k->timeout > 0)
-        return lun_timer_start(loop, &k->timer, lun_loop_deadline(loop, k->timeout));
-    on_timeout(&k->timer, loop);
-    return 0;
+        return;
+    if (!(k->timeout > 0))
+        on_timeout(&k->timer, loop);
+    else if (lun_timer_start(loop, &k->timer, lun_loop_deadline(loop, k->timeout)) != 0)
+        give_up(k, UV_ENOMEM);
 }
 
 /* --- net.connect(host, port, opts) -> Stream: a TCP connection to a numeric address or a
@@ -322,10 +330,10 @@ static int l_connect(lua_State *L)
     strcpy(k->host, host);
     lun_timer_init(&k->timer, on_timeout);
     int err = begin(k);
-    if (err == 0 && limited)
-        err = limit(k);
     if (err != 0)
         end(k, err);
+    else if (limited)
+        limit(k);
     return lunl_op_await(L, S, &k->op, 0, 0);
 }
 

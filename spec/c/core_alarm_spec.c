@@ -98,12 +98,42 @@ static void test_follows_the_head(void **state)
     close_loop(&loop);
 }
 
+/* A timer that is due again and again does not keep I/O from being looked at. */
+static int again;
+
+static void on_again(lun_timer *t, lun_loop *l)
+{
+    again++;
+    lun_timer_start(l, t, lun_loop_time(l) + 1);
+}
+
+static void on_post(lun_post *p, lun_loop *l)
+{
+    lun_loop_stop(l);
+}
+
+static void test_always_due(void **state)
+{
+    lun_timer t;
+    lun_post p = {.run = on_post};
+    open_real(&loop);
+    again = 0;
+    lun_timer_init(&t, on_again);
+    lun_timer_start(&loop, &t, lun_loop_time(&loop));
+    assert_true(lun_loop_post(&loop, &p));
+    run_within(20);
+    assert_true(again > 0);
+    lun_timer_stop(&loop, &t);
+    close_loop(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_late_poll),
         cmocka_unit_test(test_around_milliseconds),
         cmocka_unit_test(test_follows_the_head),
+        cmocka_unit_test(test_always_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -306,6 +306,41 @@ static void test_ladder(void **state)
     close_loop(&loop);
 }
 
+/* A cancel, too: one request for each task, however many ways lead to it. */
+static int n_asked;
+
+static void count_asked(lun_loop *l, lun_task *t)
+{
+    n_asked++;
+}
+
+static void test_ladder_cancelled(void **state)
+{
+    enum { N = 1000 };
+    lun_loop loop;
+    lun_future last[2];
+    static node d[N][2];
+    open_virtual(&loop);
+    loop.asked = count_asked;
+    n_asked = 0;
+    for (int k = 0; k < 2; k++)
+        lun_future_init(&last[k], &loop, &lun_future_kind);
+    for (int i = N - 1; i >= 0; i--)
+        for (int k = 0; k < 2; k++)
+            node_init(&d[i][k], &loop, i + 1 < N ? &d[i + 1][0].c.t.done : &last[0],
+                      i + 1 < N ? &d[i + 1][1].c.t.done : &last[1]);
+    run_dry(&loop);
+    assert_true(lun_task_cancel(&d[0][0].c.t));
+    assert_int_equal(n_asked, 2 * N - 1); /* all but the other top */
+    assert_int_equal(d[N - 1][1].c.t.requests, 1);
+    assert_true(lun_task_cancel(&d[0][1].c.t)); /* another walk is another request */
+    run_dry(&loop);
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < 2; k++)
+            assert_state(&d[i][k].c, LUN_CANCELLED);
+    close_loop(&loop);
+}
+
 /* What has ended, sleeps or has not begun is no way on. */
 static void test_no_cycle(void **state)
 {
@@ -346,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_diamond),
         cmocka_unit_test(test_ladder),
         cmocka_unit_test(test_no_cycle),
+        cmocka_unit_test(test_ladder_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long jumps; the
- * virtual clock; the idle hook. Threads and I/O are in core_post_spec.c, the shuffle is in
- * core_order_spec.c.
+ * core_loop_spec.c - turns: a snapshot of what is ready, in order; stop, break and long
+ * jumps; the virtual clock; the idle hook. Threads and I/O are in core_post_spec.c, the
+ * shuffle is in core_order_spec.c.
  */
 #include "core_help.h"
 
@@ -130,6 +130,40 @@ static void test_next(void **state)
     assert_int_equal(loop.n_ready, 1);
     run_dry(&loop);
     EXPECT(&ran, 5);
+    close_loop(&loop);
+}
+
+/* Taking a job out again: from the front, the middle, the end, and of the turn that runs.
+ */
+static note *to_unqueue;
+
+static void note_and_unqueue(note *n)
+{
+    journal_add(&ran, n->id);
+    lun_loop_unqueue(n->loop, &to_unqueue->job);
+}
+
+static void test_unqueue(void **state)
+{
+    note n[6], late;
+    open_virtual(&loop);
+    queue_all(n, 6, just_note);
+    lun_loop_unqueue(&loop, &n[0].job);
+    lun_loop_unqueue(&loop, &n[5].job);
+    lun_loop_unqueue(&loop, &n[3].job);
+    lun_loop_unqueue(&loop, &n[3].job); /* it is not queued: harmless */
+    assert_int_equal(loop.n_ready, 3);
+    note_queue(&late, &loop, just_note, 9); /* the end of the queue is whole */
+    n[1].call = note_and_unqueue;
+    to_unqueue = &n[2];
+    run_turn(&loop);
+    EXPECT(&ran, 1, 4, 9);
+    note_queue(&n[0], &loop, just_note, 0);
+    lun_loop_unqueue(&loop, &n[0].job); /* the only one */
+    assert_int_equal(loop.n_ready, 0);
+    note_queue(&late, &loop, just_note, 8);
+    run_dry(&loop);
+    EXPECT(&ran, 8);
     close_loop(&loop);
 }
 
@@ -491,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_closed_loop_does_not_run),
         cmocka_unit_test(test_close_with_jobs),
         cmocka_unit_test(test_idle_does_not_wait),
+        cmocka_unit_test(test_unqueue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -341,6 +341,13 @@ static void test_close_in_flight(void **state)
     uv_sem_destroy(&gate);
 }
 
+static void *open_gate(void *gate)
+{
+    usleep(5000);
+    uv_sem_post(gate);
+    return NULL;
+}
+
 /* ... also on a host's loop, which goes on. */
 static void test_close_in_flight_on_a_host_loop(void **state)
 {
@@ -358,8 +365,10 @@ static void test_close_in_flight_on_a_host_loop(void **state)
     r->gate = &gate;
     assert_int_equal(uv_queue_work(&uv, &r->work, on_work, after_work), 0);
     lun_op_release(&r->op);
-    uv_sem_post(&gate);
+    pthread_t thread;
+    pthread_create(&thread, NULL, open_gate, &gate);
     assert_int_equal(lun_loop_close(&loop), 0);
+    pthread_join(thread, NULL);
     assert_int_equal(finis, 1);
     assert_int_equal(memory.live, 0);
     uv_close((uv_handle_t *)&mine, NULL);

@@ -224,6 +224,27 @@ static void test_ring_of_joins(void **state)
     close_loop(&loop);
 }
 
+/* One that only watches needs no outcome: its arms spare nothing; a cancel still reaches
+ * all. */
+static void test_watches(void **state)
+{
+    block b;
+    ctask c;
+    open_virtual(&loop);
+    lun_join *j = make(&b, 2, UINT32_MAX, LUN_JOIN_WATCHES);
+    assert_false(lun_future_shared(&b.f[0], NULL));
+    ctask_await(&c, &loop, &b.f[0]);
+    run_turn(&loop);
+    assert_true(lun_task_cancel(&c.t));
+    assert_int_equal(b.f[0].state, LUN_CANCELLED);
+    assert_int_equal(j->ended, 1);
+    lun_join_cancel(j);
+    assert_true(lun_join_met(j));
+    run_dry(&loop);
+    lun_join_fini(j);
+    close_loop(&loop);
+}
+
 /* A cancel of the join itself, as of any future. */
 static void test_cancel_as_future(void **state)
 {
@@ -284,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_cancel_as_future),
         cmocka_unit_test(test_stop_asked),
         cmocka_unit_test(test_ring_of_joins),
+        cmocka_unit_test(test_watches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -357,6 +357,32 @@ static void test_abandon(void **state)
     close_loop(&loop);
 }
 
+/* The first half of it: the task waits for nothing any more, and is ended later. */
+static void test_detach(void **state)
+{
+    lun_loop loop;
+    lun_future f;
+    ctask sleeping, waiting;
+    open_virtual(&loop);
+    lun_future_init(&f, &loop, &lun_future_kind);
+    ctask_init(&sleeping, &loop, body_sleep);
+    sleeping.when = 100;
+    ctask_await(&waiting, &loop, &f);
+    run_turn(&loop);
+    lun_task_detach(&sleeping.t);
+    lun_task_detach(&waiting.t);
+    assert_int_equal(loop.timers.n, 0);
+    assert_int_equal(loop.count.sleepers, 0);
+    assert_true(lun_list_alone(&f.waiters));
+    assert_int_equal(loop.count.tasks, 2);
+    assert_false(lun_future_done(&waiting.t.done));
+    lun_task_finish(&sleeping.t, LUN_ERROR);
+    lun_task_finish(&waiting.t, LUN_CANCELLED);
+    run_dry(&loop);
+    assert_state(&sleeping, LUN_ERROR);
+    close_loop(&loop);
+}
+
 /* Cancelled, but not run yet: it is counted once. */
 static void test_abandon_cancelled(void **state)
 {
@@ -426,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_abandon),
         cmocka_unit_test(test_abandon_passes_on),
         cmocka_unit_test(test_abandon_cancelled),
+        cmocka_unit_test(test_detach),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

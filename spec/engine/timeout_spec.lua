@@ -487,7 +487,6 @@ describe("timeout", function()
     in_task(function() scope = async.timeout(0.001) end)
     async.sleep(0.004)
     assert.is_true(scope:expired())
-    scope = nil
     collectgarbage()
   end)
 
