@@ -35,8 +35,7 @@ static void push_obstacle(lua_State *L)
     lua_pushliteral(L, "a C function");
 }
 
-/* Says why the calling function cannot suspend anything. */
-static _Noreturn void refuse(lua_State *L, lunl_state *S)
+_Noreturn void lunl_refuse(lua_State *L, lunl_state *S)
 {
     lua_Debug ar;
     const char *name = NULL;
@@ -55,13 +54,6 @@ static _Noreturn void refuse(lua_State *L, lunl_state *S)
     }
     lunl_throw(L, LUNL_RUNTIME_ERROR,
                "%s inside a plain coroutine (coroutines of async.coroutine can await)", name);
-}
-
-lun_task *lunl_enter(lua_State *L, lunl_state *S)
-{
-    if (L != S->running || !S->outer_yieldable || !lua_isyieldable(L) || !S->task)
-        refuse(L, S);
-    return &S->task->t;
 }
 
 /*

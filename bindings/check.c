@@ -104,14 +104,11 @@ _Noreturn void lunl_type_error(lua_State *L, int arg, const char *expected)
     lunl_arg_error(L, arg, LUNL_TYPE_ERROR, "%s expected, got %s", expected, got);
 }
 
-double lunl_check_number(lua_State *L, int arg)
+_Noreturn void lunl_bad_number(lua_State *L, int arg)
 {
     if (lua_type(L, arg) != LUA_TNUMBER)
         lunl_type_error(L, arg, "number");
-    double x = lua_tonumber(L, arg);
-    if (x != x)
-        lunl_arg_error(L, arg, LUNL_TYPE_ERROR, "number expected, got NaN");
-    return x;
+    lunl_arg_error(L, arg, LUNL_TYPE_ERROR, "number expected, got NaN");
 }
 
 lua_Integer lunl_check_integer(lua_State *L, int arg, lua_Integer least, lua_Integer most)

@@ -92,8 +92,19 @@ _Noreturn void lunl_type_error(lua_State *L, int arg, const char *expected);
 /* The same with a text of its own, and any class. */
 _Noreturn void lunl_arg_error(lua_State *L, int arg, int cls, const char *fmt, ...);
 
+/* TypeError for what is no number, or NaN. */
+_Noreturn void lunl_bad_number(lua_State *L, int arg);
+
 /* A number that is one (no string), not NaN; TypeError. */
-double lunl_check_number(lua_State *L, int arg);
+static inline double lunl_check_number(lua_State *L, int arg)
+{
+    if (lua_type(L, arg) == LUA_TNUMBER) {
+        double x = lua_tonumber(L, arg);
+        if (x == x)
+            return x;
+    }
+    lunl_bad_number(L, arg);
+}
 /* An integer in [least, most]: TypeError if it is none, ValueError out of range. */
 lua_Integer lunl_check_integer(lua_State *L, int arg, lua_Integer least, lua_Integer most);
 /* Seconds: a number; nil or none gives `none`. */
@@ -310,6 +321,11 @@ lun_future *lunl_new_future(lua_State *L, lunl_loop *loop, int kind, size_t size
  */
 lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra);
 
+/*
+ * The same for a caller that looks after the stack: function and arguments stay below the task.
+ */
+lunl_task *lunl_spawn_above(lua_State *L, lunl_loop *loop, int nargs, size_t extra);
+
 /* Is the value a future, a task, callable, or does it have __await? */
 bool lunl_awaitable(lua_State *L, int idx);
 
@@ -349,11 +365,19 @@ void lunl_cancel_join(lua_State *L, lunl_state *S, lun_join *j);
 
 /* ---- suspending: await.c ------------------------------------------------------------------ */
 
+/* Throws the RuntimeError that says why the calling function cannot suspend anything. */
+_Noreturn void lunl_refuse(lua_State *L, lunl_state *S);
+
 /*
  * The current task, if the calling C function may suspend it: RuntimeError outside a task, in a
  * foreign coroutine, or where Lua cannot yield. The first thing that a suspending function does.
  */
-lun_task *lunl_enter(lua_State *L, lunl_state *S);
+static inline lun_task *lunl_enter(lua_State *L, lunl_state *S)
+{
+    if (L != S->running || !S->outer_yieldable || !lua_isyieldable(L))
+        lunl_refuse(L, S);
+    return &S->task->t;
+}
 
 /*
  * Suspends the running task, for which one of lun_task_wait, lun_task_sleep, lun_task_yield,

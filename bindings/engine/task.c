@@ -411,8 +411,7 @@ void lunl_step(lun_job *job)
 
 /* ---- making and ending tasks from outside ---- */
 
-/* The new task on top of function and arguments, which stay. */
-static lunl_task *spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
+lunl_task *lunl_spawn_above(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
 {
     lunl_state *S = loop->S;
     int at = lua_gettop(L) + 1, fn = at - nargs - 1;
@@ -445,7 +444,7 @@ lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
 {
     int fn = lua_gettop(L) - nargs;
     luaL_checkstack(L, 8, NULL);
-    lunl_task *t = spawn(L, loop, nargs, extra);
+    lunl_task *t = lunl_spawn_above(L, loop, nargs, extra);
     lua_replace(L, fn);
     lua_settop(L, fn);
     return t;
@@ -459,7 +458,7 @@ int lunl_create_task(lua_State *L)
     lunl_state *S = lunl_S(L);
     if (!lua_isfunction(L, 1))
         lunl_check_callable(L, 1);
-    spawn(L, lunl_running_loop(L, S), lua_gettop(L) - 1, 0);
+    lunl_spawn_above(L, lunl_running_loop(L, S), lua_gettop(L) - 1, 0);
     return 1;
 }
 
