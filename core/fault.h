@@ -34,7 +34,7 @@ typedef struct lun_handler {
 /* Puts `h`, which stays the caller's, before all handlers that are there. */
 void lun_handler_push(lun_loop *loop, lun_handler *h);
 
-/* Takes `h` out; harmless if it is not in. */
+/* Takes `h`, which was pushed once, out; harmless if it is out. */
 void lun_handler_drop(lun_handler *h);
 
 /* Queues `f` for delivery. Takes no memory, may be called anywhere on the loop's thread. */

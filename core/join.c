@@ -95,16 +95,18 @@ uint32_t lun_join_add(lun_join *j, lun_future *f)
     uint32_t i = j->n++;
     lun_arm *a = &j->arm[i];
     a->join = j;
-    lun_waiter_init(&a->w, j->rule & LUN_JOIN_WATCHES ? &watching_waiter : &arm_waiter);
     a->w.on = f;
+    a->w.kind = j->rule & LUN_JOIN_WATCHES ? &watching_waiter : &arm_waiter;
     j->left++;
     if (lun_future_done(f)) {
         arm_fire(&a->w);
         return i;
     }
-    lun_waiter *last = lun_container(f->waiters.prev, lun_waiter, link);
-    if (!lun_list_alone(&f->waiters) && last->kind->fire == arm_fire && waiter_arm(last)->join == j)
-        a->w.kind = &duplicate_waiter;
+    if (!lun_list_alone(&f->waiters)) {
+        lun_waiter *last = lun_container(f->waiters.prev, lun_waiter, link);
+        if (last->kind->fire == arm_fire && waiter_arm(last)->join == j)
+            a->w.kind = &duplicate_waiter;
+    }
     lun_list_push(&f->waiters, &a->w.link);
     return i;
 }

@@ -66,7 +66,8 @@ static inline size_t lun_join_size(uint32_t room)
 void lun_join_init(lun_join *j, lun_loop *loop, uint32_t room, uint32_t need, uint8_t rule);
 
 /*
- * The next arm waits for `f`; one that has settled counts at once. A pending future that another
+ * The next arm waits for `f`; one that has settled counts at once, so the join may settle before
+ * the last is added: who adds asks lun_join_met afterwards, and rearms if that says no. A pending future that another
  * arm of `j` watches already is a duplicate if nobody else began to watch it in between: it
  * counts, but is asked only once. The arm's index.
  */

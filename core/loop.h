@@ -86,8 +86,8 @@ int lun_loop_init(lun_loop *loop, uv_loop_t *uv, const lun_policy *policy);
 
 /*
  * Closes a loop that is not running: the caller has ended all tasks and begun to close all
- * handles; waits for their callbacks and for requests in flight. 0, or UV_EBUSY if handles of a
- * host's loop are left.
+ * handles; waits for their callbacks and for requests in flight. 0, or libuv's code if handles of
+ * an own loop were left open.
  */
 int lun_loop_close(lun_loop *loop);
 
@@ -95,7 +95,6 @@ int lun_loop_close(lun_loop *loop);
 enum lun_ran {
     LUN_RAN_STOPPED, /* lun_loop_stop was called */
     LUN_RAN_DRY,     /* virtual clock: nothing is ready, no deadline, no request, no handle */
-    LUN_RAN_FAILED,  /* libuv refused to poll */
 };
 enum lun_ran lun_loop_run(lun_loop *loop);
 

@@ -67,7 +67,10 @@ static inline bool lun_is_task(const lun_future *f)
     return f->kind->cancel == lun_task_cancel_kind;
 }
 
-/* Makes `t` a new task whose steps are `step`, and queues its first one. */
+/*
+ * Makes `t` a new task whose steps are `step`, and queues its first one. A step begins by clearing
+ * LUN_QUEUED, and returns at once if the task is at LUN_AT_DONE: it was ended while it was queued.
+ */
 void lun_task_init(lun_task *t, lun_loop *loop, const lun_kind *kind, void (*step)(lun_job *));
 
 /* Queues `t`, once; harmless if it is queued. */
@@ -98,7 +101,10 @@ void lun_task_finish(lun_task *t, enum lun_state state);
  */
 void lun_task_abandon(lun_task *t, enum lun_state state);
 
-/* The first half of that: it no longer waits for anything, and counts as running. */
+/*
+ * The first half of that: it no longer waits for anything, and counts as running. If it is queued
+ * it stays so: finish it, or take its job out with lun_loop_unqueue.
+ */
 void lun_task_detach(lun_task *t);
 
 /* Asks `t` to stop. False if it is done. */

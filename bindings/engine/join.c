@@ -169,7 +169,12 @@ static void open_in_table(lua_State *L, lunl_loop *loop, int arg, int children, 
     lua_createtable(L, n, 1);
     lunl_join_children(L, children);
     for (int i = 1; i <= n; i++) {
-        lua_rawgeti(L, arg, i);
+        if (lua_rawgeti(L, arg, i) == LUA_TFUNCTION) {
+            j->arm[i - 1].w.on = &lunl_spawn_above(L, loop, 0, 0)->t.done;
+            lua_rawseti(L, children, i);
+            lua_pop(L, 1);
+            continue;
+        }
         j->arm[i - 1].w.on = lunl_ensure_future(L, loop, lua_gettop(L));
         lua_rawseti(L, children, i);
     }

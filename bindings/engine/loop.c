@@ -149,7 +149,7 @@ int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud)
 int lunl_drive(lua_State *L, lunl_state *S, int idx, enum lun_ran *ran)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
-    drive d = {S, loop, LUN_RAN_FAILED};
+    drive d = {S, loop, LUN_RAN_STOPPED};
     lunl_check_idle(L, S);
     int status = lunl_at_base(L, S, idx, S->drive, &d);
     if (status != LUA_OK)

@@ -283,6 +283,11 @@ static int teardown_protected(lua_State *L)
             break;
     }
     destroy_all(L, S, 1);
+    if (loop->loop.ready) {
+        /* What was to be told of those ends is told. */
+        run_turn(L, S, 1);
+        destroy_all(L, S, 1);
+    }
     deliver_faults(L, S, 1);
     collect_owed(L, S, 1);
     return 0;
