@@ -167,8 +167,14 @@ void lunl_close_loop(lua_State *L, lunl_state *S, int idx);
 /* Seconds of loop:time() as a deadline. */
 uint64_t lunl_deadline_at(double when);
 
-/* The loop's own metatables for its futures and tasks. */
+/*
+ * The loop's own metatables for its futures and tasks, and while one of them is referred to from
+ * the registry: `keep` (the loop object is at `idx`) before anything is made in the loop; `let`
+ * after a run, so that a loop in which nothing is left can be collected.
+ */
 void lunl_make_metatables(lua_State *L, lunl_loop *loop, int idx);
+void lunl_loop_keep(lua_State *L, lunl_loop *loop, int idx);
+void lunl_loop_let(lua_State *L, lunl_loop *loop);
 
 /*
  * Cancels and awaits what is left on the loop object at `idx`, in rounds, then closes it. True if a

@@ -248,7 +248,11 @@ static const luaL_Reg common[] = {
 /* Registry keys of the method tables that all loops share. */
 static const char future_methods = 0, task_methods = 0;
 
-static int make_metatable(lua_State *L, const char *name, const void *methods, int loop)
+/* User values of a loop object. */
+enum { LOOP_MT_FUTURE = 3, LOOP_MT_TASK };
+
+/* A metatable for futures of the loop object at `loop`, as its user value `uv`. */
+static void make_metatable(lua_State *L, const char *name, const void *methods, int loop, int uv)
 {
     static const luaL_Reg meta[] = {{"__tostring", l_tostring}, {NULL, NULL}};
     lua_createtable(L, 1, 4);
@@ -261,14 +265,34 @@ static int make_metatable(lua_State *L, const char *name, const void *methods, i
     lunl_register(L, meta);
     lua_pushvalue(L, loop);
     lua_rawseti(L, -2, 1);
-    return luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_setiuservalue(L, loop, uv);
 }
 
 void lunl_make_metatables(lua_State *L, lunl_loop *loop, int idx)
 {
-    idx = lua_absindex(L, idx);
-    loop->mt_future = make_metatable(L, "Future", &future_methods, idx);
-    loop->mt_task = make_metatable(L, "Task", &task_methods, idx);
+    make_metatable(L, "Future", &future_methods, idx, LOOP_MT_FUTURE);
+    make_metatable(L, "Task", &task_methods, idx, LOOP_MT_TASK);
+    loop->mt_future = loop->mt_task = LUA_NOREF;
+}
+
+void lunl_loop_keep(lua_State *L, lunl_loop *loop, int idx)
+{
+    if (loop->mt_future != LUA_NOREF)
+        return;
+    lua_getiuservalue(L, idx, LOOP_MT_TASK);
+    lua_getiuservalue(L, idx < 0 ? idx - 1 : idx, LOOP_MT_FUTURE);
+    loop->mt_future = luaL_ref(L, LUA_REGISTRYINDEX);
+    loop->mt_task = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void lunl_loop_let(lua_State *L, lunl_loop *loop)
+{
+    const lun_counters *c = &loop->loop.count;
+    if (!loop->closed && c->tasks + c->callbacks + c->handles + c->requests > 0)
+        return;
+    luaL_unref(L, LUA_REGISTRYINDEX, loop->mt_future);
+    luaL_unref(L, LUA_REGISTRYINDEX, loop->mt_task);
+    loop->mt_future = loop->mt_task = LUA_NOREF;
 }
 
 void lunl_open_future(lua_State *L)

@@ -31,6 +31,7 @@ lunl_loop *lunl_check_loop(lua_State *L, int arg)
     lunl_loop *loop = check_any(L, arg);
     if (loop->closed)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "Event loop is closed");
+    lunl_loop_keep(L, loop, arg);
     return loop;
 }
 
@@ -116,6 +117,7 @@ int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud)
     /* Another loop may run: it can close this one from a task or a callback of its own. */
     lunl_state around = *S;
     luaL_checkstack(L, 8, NULL);
+    lunl_loop_keep(L, loop, idx);
     S->loop = loop;
     S->L = L;
     S->task = NULL;
@@ -137,6 +139,8 @@ int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud)
     if (!around.loop)
         lun_handler_drop(&S->lost_handler);
     lunl_make_hot(before);
+    if (!around.loop)
+        lunl_loop_let(L, loop);
     S->loop = around.loop;
     S->L = around.L;
     S->task = around.task;
@@ -237,8 +241,7 @@ void lunl_loop_shut(lua_State *L, lunl_loop *loop)
     lunl_handles_close(loop); /* last: the ready queue led through memory that goes here */
     loop->closed = true;
     lun_loop_close(&loop->loop);
-    luaL_unref(L, LUA_REGISTRYINDEX, loop->mt_future);
-    luaL_unref(L, LUA_REGISTRYINDEX, loop->mt_task);
+    lunl_loop_let(L, loop);
 }
 
 /* ---- methods ---- */

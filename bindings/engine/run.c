@@ -75,6 +75,7 @@ int lunl_run_until(lua_State *L, lunl_state *S, int loop_idx, int idx)
     lunl_loop *loop = lua_touserdata(L, loop_idx);
     enum lun_ran ran;
     lunl_check_idle(L, S);
+    lunl_loop_keep(L, loop, loop_idx);
     lun_future *f = lunl_ensure_future(L, loop, idx);
     stopper s = {.job = {NULL, on_stop}, .loop = &loop->loop};
     lun_waiter_init(&s.w, &end_waiter);
@@ -307,6 +308,7 @@ static int close_protected(lua_State *L)
 static bool shut_with(lua_State *L, lunl_state *S, int idx, int fn)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
+    lunl_loop_keep(L, loop, idx);
     lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
     lua_pushvalue(L, idx);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
@@ -345,6 +347,7 @@ static int run_until_protected(lua_State *L)
 static int run_main(lua_State *L, lunl_state *S, int idx, int fn)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
+    lunl_loop_keep(L, loop, idx);
     lunl_task *main = lunl_spawn(L, loop, lua_gettop(L) - fn, 0);
     lunl_interrupt_begin(loop, &main->t);
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->run_until);
