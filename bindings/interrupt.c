@@ -87,7 +87,11 @@ static void on_sigint(int number)
     lunl_loop *loop = sigint.loop;
     if (!on_main_thread()) {
         syscall(SYS_tgkill, getpid(), getpid(), number);
-    } else if (loop) {
+    } else if (!loop) {
+        /* Put back, by one who had saved it, after the run that it belonged to: nobody's any more. */
+        set_disposition(SIG_DFL, 0);
+        raise(number);
+    } else {
         int pressed = ++loop->S->interrupts;
         if (pressed >= THIRD) {
             set_disposition(SIG_DFL, 0);
