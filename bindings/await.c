@@ -141,7 +141,7 @@ lun_task *lunl_resumed(lua_State *L, lunl_state *S, lun_future **on)
         lunl_throw_cancelled(L, S);
     /* The request went to what it waited for, and that ended otherwise: its message is stale. */
     if ((t->done.guest & LUNL_MESSAGE) && !(t->flags & LUN_MUST_CANCEL) &&
-        !(*on && (*on)->state != LUN_OK))
+        (!*on || (*on)->state == LUN_OK))
         t->done.guest &= (uint16_t)~LUNL_MESSAGE;
     return t;
 }
@@ -229,13 +229,12 @@ static int l_await(lua_State *L)
     return lua_gettop(L);
 }
 
-static int sleep_k(lua_State *L, int status, lua_KContext ctx)
+static int sleep_k(lua_State *L, int status, lua_KContext n)
 {
     lun_future *on;
     (void)status;
-    (void)ctx;
     lunl_resumed(L, lunl_S(L), &on);
-    return lua_gettop(L) - 1;
+    return (int)n;
 }
 
 /* --- async.sleep(seconds, ...) -> ...
@@ -251,7 +250,7 @@ static int l_sleep(lua_State *L)
         lun_task_yield(t);
     else if (lun_task_sleep(t, lun_loop_deadline(t->done.loop, seconds)) != 0)
         return luaL_error(L, "not enough memory");
-    return lunl_suspend(L, S, 0, sleep_k);
+    return lunl_suspend(L, S, lua_gettop(L) - 1, sleep_k);
 }
 
 void lunl_open_await(lua_State *L)

@@ -385,6 +385,8 @@ void lunl_step(lun_job *job)
     lun_loop *loop = lun_container(job, lunl_task, t.job)->t.done.loop;
     lunl_state *S = lunl_loop_of(loop)->S;
     lua_State *L = S->L;
+    bool timed = S->loop->debug;
+    S->ran = true;
     do {
         lunl_task *t = lun_container(job, lunl_task, t.job);
         int n, status;
@@ -392,13 +394,12 @@ void lunl_step(lun_job *job)
             continue;
         uint32_t slot = t->co_slot;
         lua_State *co = lunl_task_co(S, t);
-        S->ran = true;
         S->task = t;
         S->streak = 0;
         do {
             S->running = co;
             S->outer_yieldable = true;
-            status = S->loop->debug ? resume_timed(L, S, t, n, &n) : lua_resume(co, L, n, &n);
+            status = timed ? resume_timed(L, S, t, n, &n) : lua_resume(co, L, n, &n);
             /* A yield that no await of ours made is one of the stock coroutine table. */
         } while (status == LUA_YIELD && t->t.at == LUN_AT_RUNNING &&
                  (n = lunl_foreign_yield(S, t, n)) >= 0);
