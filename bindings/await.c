@@ -60,7 +60,7 @@ _Noreturn void lunl_refuse(lua_State *L, lunl_state *S)
  * Somebody has the task's coroutine and might close it. What the task waits for must survive
  * that, so it is kept in user value 1, too, as the whole stack of the suspending function.
  */
-static void keep_frame(lua_State *L, lunl_state *S)
+LUN_COLD static void keep_frame(lua_State *L, lunl_state *S)
 {
     int n = lua_gettop(L);
     luaL_checkstack(L, 4, NULL);
@@ -231,10 +231,18 @@ static int l_await(lua_State *L)
 
 static int sleep_k(lua_State *L, int status, lua_KContext n)
 {
+    lunl_state *S = lunl_S(L);
     lun_future *on;
     (void)status;
-    lunl_resumed(L, lunl_S(L), &on);
+    if (L != S->running || (S->task->t.done.guest & LUNL_MESSAGE) || !lun_task_go_on(&S->task->t))
+        lunl_resumed(L, S, &on);
     return (int)n;
+}
+
+/* The loop's heap of timers could not grow. */
+LUN_COLD static int no_memory(lua_State *L)
+{
+    return luaL_error(L, "not enough memory");
 }
 
 /* --- async.sleep(seconds, ...) -> ...
@@ -245,11 +253,12 @@ static int l_sleep(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lun_task *t = lunl_enter(L, S);
-    double seconds = lunl_check_number(L, 1);
+    /* sleep(0) is what is done a million times; an integer is told without a conversion. */
+    double seconds = lua_isinteger(L, 1) ? (double)lua_tointeger(L, 1) : lunl_check_number(L, 1);
     if (!(seconds > 0))
         lun_task_yield(t);
     else if (lun_task_sleep(t, lun_loop_deadline(t->done.loop, seconds)) != 0)
-        return luaL_error(L, "not enough memory");
+        return no_memory(L);
     return lunl_suspend(L, S, lua_gettop(L) - 1, sleep_k);
 }
 

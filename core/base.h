@@ -29,6 +29,13 @@ extern const lun_allocator lun_allocator_default;
 typedef void (*lun_fatal_hook)(const char *file, int line, const char *text);
 void lun_set_fatal(lun_fatal_hook hook);
 
+/* What is rarely called stays out of the way of what often is. */
+#if defined(__GNUC__)
+#define LUN_COLD __attribute__((noinline, cold))
+#else
+#define LUN_COLD
+#endif
+
 /* A line to stderr, written raw: for when stdio or memory may be what is broken. */
 void lun_say(const char *text);
 

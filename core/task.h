@@ -92,6 +92,18 @@ void lun_task_yield(lun_task *t);
  */
 bool lun_task_resume(lun_task *t, lun_future **on);
 
+/*
+ * The same, short, for one that slept or yielded: it is running again. False, and nothing
+ * happened, if a request is to be thrown: lun_task_resume then does all.
+ */
+static inline bool lun_task_go_on(lun_task *t)
+{
+    if (t->flags & LUN_INTERRUPTED)
+        return false;
+    t->at = LUN_AT_RUNNING;
+    return true;
+}
+
 /* Ends the running or new task with `state`; its waiters hear of it. */
 void lun_task_finish(lun_task *t, enum lun_state state);
 
