@@ -198,10 +198,11 @@ static int l_construct(lua_State *L)
         lunl_type_error(L, CLASS, "class");
     bool group = lua_tointeger(L, -1) >> LUNL_EXCEPTION_GROUP & 1;
     lua_settop(L, FIELDS);
-    if (!lua_isnil(L, FIELDS) && !lua_istable(L, FIELDS))
+    int fields = lua_type(L, FIELDS);
+    if (fields != LUA_TNIL && fields != LUA_TTABLE)
         bad_argument(L, 2, "table", FIELDS);
-    lua_createtable(L, 0, lua_isnil(L, FIELDS) ? 2 : 6);
-    if (!lua_isnil(L, FIELDS)) {
+    lua_createtable(L, 0, fields == LUA_TNIL ? 2 : 6);
+    if (fields != LUA_TNIL) {
         copy_fields(L, FIELDS, ERROR);
         lua_pushnil(L);
         lua_setfield(L, ERROR, "name");

@@ -11,7 +11,7 @@
 
 enum { HEAD = 10, TAIL = 6 };
 
-static size_t append(char *buf, size_t size, size_t at, const char *text)
+static inline size_t append(char *buf, size_t size, size_t at, const char *text)
 {
     size_t n = strlen(text);
     if (n > size - at)
