@@ -43,8 +43,9 @@ _Noreturn void lunl_refuse(lua_State *L, lunl_state *S)
         name = ar.name;
     name = name ? name : "await";
     if (!S->task)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, S->loop ? "%s outside a task (in a callback)"
-                                                   : "%s outside a task (no running event loop)",
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   S->loop ? "%s outside a task (in a callback)"
+                           : "%s outside a task (no running event loop)",
                    name);
     if (!lua_isyieldable(L) || (L == S->running && !S->outer_yieldable)) {
         luaL_checkstack(L, 16, NULL);
@@ -53,7 +54,8 @@ _Noreturn void lunl_refuse(lua_State *L, lunl_state *S)
                    lua_tostring(L, -1));
     }
     lunl_throw(L, LUNL_RUNTIME_ERROR,
-               "%s inside a plain coroutine (coroutines of async.coroutine can await)", name);
+               "%s inside a plain coroutine (coroutines of async.coroutine can await)",
+               name);
 }
 
 /*
@@ -124,10 +126,12 @@ void lunl_throw_cancelled(lua_State *L, lunl_state *S)
     abort();
 }
 
-lun_task *lunl_resumed_quietly(lua_State *L, lunl_state *S, lun_future **on, bool *interrupted)
+lun_task *lunl_resumed_quietly(lua_State *L, lunl_state *S, lun_future **on,
+                               bool *interrupted)
 {
     if (!S->task || L != S->running)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "a task's coroutine was resumed by somebody else");
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "a task's coroutine was resumed by somebody else");
     lun_task *t = &S->task->t;
     *interrupted = lun_task_resume(t, on);
     return t;
@@ -182,7 +186,8 @@ int lunl_await(lua_State *L, lunl_state *S, int idx, lun_future *f)
 {
     lun_task *t = &S->task->t;
     if (f->loop != t->done.loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "a future of another loop cannot be awaited here");
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "a future of another loop cannot be awaited here");
     if (lun_future_done(f)) {
         if (!lunl_gives_way(S))
             return deliver(L, S, idx, f);
@@ -190,7 +195,8 @@ int lunl_await(lua_State *L, lunl_state *S, int idx, lun_future *f)
         return lunl_suspend(L, S, idx, await_k);
     }
     if (lun_task_would_cycle(t, f))
-        lunl_throw(L, LUNL_RUNTIME_ERROR, f == &t->done
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   f == &t->done
                        ? "a task cannot await itself"
                        : "these tasks would await each other in a cycle, for ever");
     lun_task_wait(t, f, false);
@@ -234,7 +240,8 @@ static int sleep_k(lua_State *L, int status, lua_KContext n)
     lunl_state *S = lunl_S(L);
     lun_future *on;
     (void)status;
-    if (L != S->running || (S->task->t.done.guest & LUNL_MESSAGE) || !lun_task_go_on(&S->task->t))
+    if (L != S->running || (S->task->t.done.guest & LUNL_MESSAGE) ||
+        !lun_task_go_on(&S->task->t))
         lunl_resumed(L, S, &on);
     return (int)n;
 }
@@ -254,7 +261,8 @@ static int l_sleep(lua_State *L)
     lunl_state *S = lunl_S(L);
     lun_task *t = lunl_enter(L, S);
     /* sleep(0) is what is done a million times; an integer is told without a conversion. */
-    double seconds = lua_isinteger(L, 1) ? (double)lua_tointeger(L, 1) : lunl_check_number(L, 1);
+    double seconds =
+        lua_isinteger(L, 1) ? (double)lua_tointeger(L, 1) : lunl_check_number(L, 1);
     if (!(seconds > 0))
         lun_task_yield(t);
     else if (lun_task_sleep(t, lun_loop_deadline(t->done.loop, seconds)) != 0)
@@ -264,6 +272,7 @@ static int l_sleep(lua_State *L)
 
 void lunl_open_await(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"await", l_await}, {"sleep", l_sleep}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"await", l_await}, {"sleep", l_sleep}, {NULL, NULL}};
     lunl_register(L, functions);
 }

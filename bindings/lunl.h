@@ -66,7 +66,8 @@ void *lunl_new(lua_State *L, const lunl_type *type, size_t size, int nuv);
  * Makes and registers the metatable of a type, and leaves it on the stack: __name, __index = a
  * table of `methods`, the `meta` methods (may be NULL), and a __metatable that hides it.
  */
-void lunl_newtype(lua_State *L, const lunl_type *type, const luaL_Reg *methods, const luaL_Reg *meta);
+void lunl_newtype(lua_State *L, const lunl_type *type, const luaL_Reg *methods,
+                  const luaL_Reg *meta);
 
 /* Sets functions into the table on top, each with the two upvalues of law 1. */
 void lunl_register(lua_State *L, const luaL_Reg *functions);
@@ -123,24 +124,24 @@ int lunl_option(lua_State *L, int arg, const char *name, int type);
 
 /* ---- errors ----------------------------------------------------------------------------- */
 
-#define LUNL_CLASSES(X)                                                                          \
-    X(BASE_ERROR, "BaseError", NONE)                                                             \
-    X(CANCELLED_ERROR, "CancelledError", BASE_ERROR)                                             \
-    X(KEYBOARD_INTERRUPT, "KeyboardInterrupt", BASE_ERROR)                                       \
-    X(ERROR, "Error", BASE_ERROR)                                                                \
-    X(TYPE_ERROR, "TypeError", ERROR)                                                            \
-    X(VALUE_ERROR, "ValueError", ERROR)                                                          \
-    X(RUNTIME_ERROR, "RuntimeError", ERROR)                                                      \
-    X(INVALID_STATE_ERROR, "InvalidStateError", ERROR)                                           \
-    X(TIMEOUT_ERROR, "TimeoutError", ERROR)                                                      \
-    X(QUEUE_EMPTY, "QueueEmpty", ERROR)                                                          \
-    X(QUEUE_FULL, "QueueFull", ERROR)                                                            \
-    X(QUEUE_SHUT_DOWN, "QueueShutDown", ERROR)                                                   \
-    X(BROKEN_BARRIER_ERROR, "BrokenBarrierError", ERROR)                                         \
-    X(INCOMPLETE_READ_ERROR, "IncompleteReadError", ERROR)                                       \
-    X(LIMIT_OVERRUN_ERROR, "LimitOverrunError", ERROR)                                           \
-    X(OS_ERROR, "OSError", ERROR)                                                                \
-    X(HTTP_ERROR, "HTTPError", ERROR)                                                            \
+#define LUNL_CLASSES(X)                                                                    \
+    X(BASE_ERROR, "BaseError", NONE)                                                       \
+    X(CANCELLED_ERROR, "CancelledError", BASE_ERROR)                                       \
+    X(KEYBOARD_INTERRUPT, "KeyboardInterrupt", BASE_ERROR)                                 \
+    X(ERROR, "Error", BASE_ERROR)                                                          \
+    X(TYPE_ERROR, "TypeError", ERROR)                                                      \
+    X(VALUE_ERROR, "ValueError", ERROR)                                                    \
+    X(RUNTIME_ERROR, "RuntimeError", ERROR)                                                \
+    X(INVALID_STATE_ERROR, "InvalidStateError", ERROR)                                     \
+    X(TIMEOUT_ERROR, "TimeoutError", ERROR)                                                \
+    X(QUEUE_EMPTY, "QueueEmpty", ERROR)                                                    \
+    X(QUEUE_FULL, "QueueFull", ERROR)                                                      \
+    X(QUEUE_SHUT_DOWN, "QueueShutDown", ERROR)                                             \
+    X(BROKEN_BARRIER_ERROR, "BrokenBarrierError", ERROR)                                   \
+    X(INCOMPLETE_READ_ERROR, "IncompleteReadError", ERROR)                                 \
+    X(LIMIT_OVERRUN_ERROR, "LimitOverrunError", ERROR)                                     \
+    X(OS_ERROR, "OSError", ERROR)                                                          \
+    X(HTTP_ERROR, "HTTPError", ERROR)                                                      \
     X(EXCEPTION_GROUP, "ExceptionGroup", ERROR)
 
 enum lunl_class {
@@ -160,7 +161,8 @@ _Noreturn void lunl_throw(lua_State *L, enum lunl_class cls, const char *fmt, ..
  * Throws an OSError "syscall object: CODE" with code, errno and syscall set; `object` may be
  * NULL. `err` is libuv's negative code. UV_ENOMEM becomes Lua's own "not enough memory".
  */
-_Noreturn void lunl_throw_uv(lua_State *L, int err, const char *syscall, const char *object);
+_Noreturn void lunl_throw_uv(lua_State *L, int err, const char *syscall,
+                             const char *object);
 /* Pushes that OSError; for errors that are reported or decorated first. */
 void lunl_error_uv(lua_State *L, int err, const char *syscall, const char *object);
 /* Is the value an error object of that class, or of one derived from it? Never raises. */
@@ -177,63 +179,65 @@ const char *lunl_text(lua_State *L, int idx, size_t *len);
 /* ---- the state record ------------------------------------------------------------------- */
 
 struct lunl_slot {
-    uintptr_t task; /* a held task, a coroutine of the pool + 2, 0, or the next free slot * 2 + 1 */
+    /* A held task, a coroutine of the pool + 2, 0, or the next free slot * 2 + 1. */
+    uintptr_t task;
 };
 
 struct lunl_state {
-    lua_State *running;   /* first: where Lua of the task runs: its coroutine, or one in it */
-    lua_State *main;      /* the only lua_State kept for long */
-    lunl_loop *loop;      /* that runs now, or NULL */
-    lua_State *L;         /* on which it runs */
-    lunl_task *task;      /* whose step runs now, or NULL (callbacks) */
+    lua_State *running; /* first: where Lua of the task runs: its coroutine, or one in it */
+    lua_State *main;    /* the only lua_State kept for long */
+    lunl_loop *loop;    /* that runs now, or NULL */
+    lua_State *L;       /* on which it runs */
+    lunl_task *task;    /* whose step runs now, or NULL (callbacks) */
     bool outer_yieldable; /* every level outside of `running`, up to the task, can yield */
     uint32_t streak;      /* awaits in a row that did not suspend */
     struct lunl_slot *slots;
     uint32_t n_slots, room_slots, free_slot, n_held;
-    int anchors;  /* registry reference: slot -> held object */
-    int messages; /* registry reference: slot -> cancel message of a task */
+    int anchors;         /* registry reference: slot -> held object */
+    int messages;        /* registry reference: slot -> cancel message of a task */
     lua_State *cancel_L; /* where the message of the cancel in progress lies */
     int cancel_msg;      /* its index there, 0 for none */
     struct lunl_pooled {
         lua_State *co; /* held by its slot */
         uint32_t slot;
-    } *pool; /* finished coroutines */
+    } * pool; /* finished coroutines, owned */
     uint32_t n_pool;
     uint64_t tasks_made; /* for Task-N */
-    uint32_t owed;       /* failed futures that nobody has looked at and that are not reported */
-    bool ran;            /* Lua has run since the last collection for those */
-    uint64_t collect_after, collect_cost; /* real nanoseconds: rationing of such collections */
-    volatile int interrupts;              /* SIGINTs that came under this run */
-    lun_task *main_task;                  /* whom the first of them cancels, or NULL */
-    bool interrupted; /* a KeyboardInterrupt is leaving the run call */
-    int interrupt;    /* registry reference: that error, or LUA_NOREF */
-    int body, msgh;   /* registry references: the closures at the bottom of every coroutine */
-    int fail;         /* registry reference: ends a task at the base level */
-    int drive, deliver; /* registry references: what runs at the base level */
+    uint32_t owed; /* failed futures that nobody has looked at and that are not reported */
+    bool ran;      /* Lua has run since the last collection for those */
+    uint64_t collect_after;  /* real nanoseconds: rationing of such collections */
+    volatile int interrupts; /* SIGINTs that came under this run */
+    lun_task *main_task;     /* whom the first of them cancels, or NULL */
+    bool interrupted;        /* a KeyboardInterrupt is leaving the run call */
+    int interrupt;           /* registry reference: that error, or LUA_NOREF */
+    int body, msgh; /* registry references: the closures at the bottom of every coroutine */
+    int fail;       /* registry reference: ends a task at the base level */
+    int drive, deliver;             /* registry references: what runs at the base level */
     int run_until, teardown, close; /* registry references: parts of run, see run.c */
-    int message_index; /* on L: room for a message that a task hands on */
-    int origin;       /* registry slot: the failure record last delivered by an await */
+    int message_index;              /* on L: room for a message that a task hands on */
+    int origin;         /* registry slot: the failure record last delivered by an await */
+    const void *thrown; /* what a task's message handler saw last, to be compared only */
+    lua_Integer thrown_bits;  /* its lunl_error_bits */
     const void *origin_error; /* its error, kept alive by it; NULL if there is none */
-    int lost;         /* registry reference: list of failure records to be reported */
+    int lost; /* registry reference: list of failure records to be reported */
     uint32_t n_lost, room_messages;
-    uint64_t failures;         /* numbers failure records */
-    lun_fault lost_fault;      /* queued while `lost` has members */
-    lun_handler lost_handler;  /* ... and turns them into reports */
-    uint8_t closing, nested;   /* coroutine.close and resume in progress, each inside the next */
-    bool hurry;                /* a second SIGINT came: the teardown has no grace */
-    bool exiting, exit_close;  /* os.exit was called inside a loop: interrupt.c */
+    uint64_t failures;        /* numbers failure records */
+    lun_fault lost_fault;     /* queued while `lost` has members */
+    lun_handler lost_handler; /* ... and turns them into reports */
+    uint8_t closing, nested;  /* coroutine.close, resume in progress, one in another */
+    bool hurry;               /* a second SIGINT came: the teardown has no grace */
+    bool exiting, exit_close; /* os.exit was called inside a loop: interrupt.c */
     int exit_code;
-    lunl_task *exit_task;      /* whose call that was; borrowed; NULL: none, or it has been closed */
+    lunl_task *exit_task; /* whose call that was; borrowed; NULL: none, or closed */
 };
 
 /* A Lua task: user values 1: arguments before the start, then the outcome; 2: see task.c. */
 struct lunl_task {
     lun_task t;            /* first */
     uint64_t number : 40;  /* order of creation in this Lua state */
-    uint64_t co_slot : 24; /* what holds its coroutine, 0 before the first step; once it is done
-                              yet still queued: its own slot, to be released then */
+    uint64_t co_slot : 24; /* what holds its coroutine, 0 before the first step; once it
+                              is done yet still queued: its own, to be released then */
 };
-
 
 /* The coroutine of a task that is not done, or NULL before its first step. */
 static inline lua_State *lunl_task_co(const lunl_state *S, const lunl_task *t)
@@ -243,10 +247,10 @@ static inline lua_State *lunl_task_co(const lunl_state *S, const lunl_task *t)
 
 /* Bits of lun_future.guest. */
 enum lunl_guest {
-    LUNL_NO_VALUES = 1,    /* outcome: no value at all */
-    LUNL_PACKED = 2,       /* user value 1 is a table with n: several values, or arguments */
-    LUNL_MESSAGE = 4,      /* pending task: messages[slot] is the message of its last request */
-    LUNL_NOTES = 8,        /* task: user value 2 is a table, see task.c */
+    LUNL_NO_VALUES = 1, /* outcome: no value at all */
+    LUNL_PACKED = 2,    /* user value 1 is a table with n: several values, or arguments */
+    LUNL_MESSAGE = 4, /* pending task: messages[slot] is the message of its last request */
+    LUNL_NOTES = 8,   /* task: user value 2 is a table, see task.c */
     LUNL_KEEP_THREAD = 16, /* somebody has the coroutine: not to be used again */
     LUNL_ONE_ARG = 32,     /* user value 1 is the only argument */
     LUNL_FOREIGN = 64,     /* suspended by the stock coroutine.yield */
@@ -259,11 +263,11 @@ struct lunl_loop {
     const lunl_type *type; /* first word: a loop object is this userdata */
     lun_loop loop;
     lunl_state *S;
-    lun_handler handler; /* calls the Lua handler */
-    lun_link callbacks; /* the Handles that have not run, see handle.c */
-    int mt_future, mt_task; /* registry references: metatables that keep this object alive */
-    uint32_t slot;       /* held while it runs */
-    bool closed, debug, in_handler, is_open;
+    lun_handler handler;    /* calls the Lua handler */
+    lun_link callbacks;     /* the Handles that have not run, see handle.c */
+    int mt_future, mt_task; /* registry references: metatables that keep this alive */
+    uint32_t slot;          /* held while it runs */
+    bool closed, debug, in_handler;
     double slow_callback_duration;
     double shutdown_grace;
     void *signals; /* io/signal.c's own */
@@ -394,7 +398,8 @@ int lunl_suspend(lua_State *L, lunl_state *S, lua_KContext ctx, lua_KFunction k)
  */
 lun_task *lunl_resumed(lua_State *L, lunl_state *S, lun_future **on);
 /* The same without throwing: true in *interrupted says that lunl_throw_cancelled is due. */
-lun_task *lunl_resumed_quietly(lua_State *L, lunl_state *S, lun_future **on, bool *interrupted);
+lun_task *lunl_resumed_quietly(lua_State *L, lunl_state *S, lun_future **on,
+                               bool *interrupted);
 /* Throws the CancelledError of the running task, with the message of its last request. */
 _Noreturn void lunl_throw_cancelled(lua_State *L, lunl_state *S);
 /* Pushes it instead. */
@@ -473,22 +478,23 @@ void lunl_trace_frames(lua_State *L1, int level, luaL_Buffer *b);
 
 /* ---- rooms: each adds its functions to the table on top ------------------------------------- */
 
-void lunl_open_error(lua_State *L);     /* error.c: classes, isinstance, exception */
-void lunl_open_protect(lua_State *L);   /* engine/protect.c: pcall, xpcall, defer */
-void lunl_open_future(lua_State *L);    /* engine/future.c */
-void lunl_open_task(lua_State *L);      /* engine/task.c */
-void lunl_open_await(lua_State *L);     /* await.c: await, sleep */
-void lunl_open_join(lua_State *L);      /* engine/join.c: gather, wait */
-void lunl_open_race(lua_State *L);      /* engine/race.c: as_completed, map, race */
-void lunl_open_timeout(lua_State *L);   /* engine/timeout.c: timeout, timeout_at, wait_for */
-void lunl_open_shield(lua_State *L);    /* engine/shield.c: shield, wrap */
-void lunl_open_group(lua_State *L);     /* engine/group.c: TaskGroup */
-void lunl_open_sync(lua_State *L);      /* engine/sync.c */
-void lunl_open_queue(lua_State *L);     /* engine/queue.c */
-void lunl_open_loop(lua_State *L);      /* engine/loop.c, handle.c */
-void lunl_open_run(lua_State *L);       /* engine/run.c: run, Runner */
-void lunl_open_fault(lua_State *L);     /* engine/fault.c */
-void lunl_open_dump(lua_State *L);      /* engine/dump.c: traceback, dump, print_exception */
+void lunl_open_error(lua_State *L);   /* error.c: classes, isinstance, exception */
+void lunl_open_protect(lua_State *L); /* engine/protect.c: pcall, xpcall, defer */
+void lunl_open_future(lua_State *L);  /* engine/future.c */
+void lunl_open_task(lua_State *L);    /* engine/task.c */
+void lunl_open_await(lua_State *L);   /* await.c: await, sleep */
+void lunl_open_join(lua_State *L);    /* engine/join.c: gather, wait */
+void lunl_open_race(lua_State *L);    /* engine/race.c: as_completed, map, race */
+void lunl_open_timeout(lua_State *L); /* engine/timeout.c: timeout, timeout_at, wait_for */
+void lunl_open_shield(lua_State *L);  /* engine/shield.c: shield */
+void lunl_open_wrap(lua_State *L);    /* engine/wrap.c: wrap */
+void lunl_open_group(lua_State *L);   /* engine/group.c: TaskGroup */
+void lunl_open_sync(lua_State *L);    /* engine/sync.c */
+void lunl_open_queue(lua_State *L);   /* engine/queue.c */
+void lunl_open_loop(lua_State *L);    /* engine/loop.c, handle.c */
+void lunl_open_run(lua_State *L);     /* engine/run.c: run, Runner */
+void lunl_open_fault(lua_State *L);   /* engine/fault.c */
+void lunl_open_dump(lua_State *L);    /* engine/dump.c: traceback, dump, print_exception */
 void lunl_open_coroutine(lua_State *L); /* engine/coroutine.c: async.coroutine */
 void lunl_open_require(lua_State *L);   /* engine/require.c: require */
 
@@ -561,7 +567,6 @@ lun_task *lunl_scope_enter(lua_State *L, lunl_state *S, const char *what);
 void lunl_scope_leave(lua_State *L, lunl_state *S, lun_task *t, const char *what);
 /* The scope's request, with `before` of them when it began, is taken back. What is left. */
 unsigned lunl_take_back(lun_task *t, unsigned before);
-void lunl_open_wrap(lua_State *L);      /* engine/wrap.c: wrap */
 /*
  * engine/keep.c: the userdata at `idx`, whose address is `p`, lives until lunl_let_go or the end
  * of its loop, which is open. lunl_keep raises if there is no memory; the others never do.
@@ -571,7 +576,7 @@ void lunl_push_kept(lua_State *L, lunl_loop *loop, const void *p);
 void lunl_let_go(lua_State *L, lunl_loop *loop, const void *p);
 
 int luaopen_lunation_net(lua_State *L);      /* io/net.c */
-extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop object */
+extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop */
 extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler, ... */
 
 /*

@@ -21,10 +21,11 @@ static const struct module {
 enum { MODULES = sizeof modules / sizeof *modules };
 
 static void (*const rooms[])(lua_State *L) = {
-    lunl_open_error,   lunl_open_protect, lunl_open_value, lunl_open_future, lunl_open_task,
-    lunl_open_await,   lunl_open_join,    lunl_open_race,  lunl_open_timeout, lunl_open_shield,
-    lunl_open_group,   lunl_open_sync,    lunl_open_queue, lunl_open_loop,    lunl_open_run,
-    lunl_open_fault,   lunl_open_dump,    lunl_open_coroutine, lunl_open_require,
+    lunl_open_error,   lunl_open_protect,   lunl_open_value,   lunl_open_future,
+    lunl_open_task,    lunl_open_await,     lunl_open_join,    lunl_open_race,
+    lunl_open_timeout, lunl_open_shield,    lunl_open_group,   lunl_open_sync,
+    lunl_open_queue,   lunl_open_loop,      lunl_open_run,     lunl_open_fault,
+    lunl_open_dump,    lunl_open_coroutine, lunl_open_require,
 };
 
 /* --- async.net and the like: the module of that field, loaded now. */
@@ -47,7 +48,8 @@ static int open_embedded(lua_State *L)
 {
     const struct lunl_embedded *e = lua_touserdata(L, lua_upvalueindex(1));
     lua_pushfstring(L, "=%s", e->name);
-    if (luaL_loadbufferx(L, (const char *)e->code, e->size, lua_tostring(L, -1), "t") != LUA_OK)
+    if (luaL_loadbufferx(L, (const char *)e->code, e->size, lua_tostring(L, -1), "t") !=
+        LUA_OK)
         return lua_error(L);
     lua_pushvalue(L, 1);
     lua_call(L, 1, 1);

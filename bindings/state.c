@@ -6,8 +6,8 @@
  * was made later. What is held is found by its slot: an index of the anchors table on the Lua
  * side and of `slots` on the C side, which also chains the free ones.
  */
-#include "lunl.h"
 #include "state.h"
+#include "lunl.h"
 
 #include <string.h>
 
@@ -150,7 +150,8 @@ void lunl_register(lua_State *L, const luaL_Reg *functions)
     luaL_setfuncs(L, functions, 2);
 }
 
-void lunl_newtype(lua_State *L, const lunl_type *type, const luaL_Reg *methods, const luaL_Reg *meta)
+void lunl_newtype(lua_State *L, const lunl_type *type, const luaL_Reg *methods,
+                  const luaL_Reg *meta)
 {
     lua_createtable(L, 0, 8);
     lua_pushstring(L, type->name);

@@ -70,8 +70,11 @@ enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f);
 /* The same for a caller that knows whether it is a CancelledError. */
 enum lun_state lunl_store_failure(lua_State *L, int idx, lun_future *f, bool cancelled);
 
-/* Makes the failure record of the future at `idx` with the trace of `L` from `level` on. */
-void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level);
+/*
+ * Makes the failure record of the future at `idx` with the trace of `L` from `level` on; `object`:
+ * the error at `error` is an error object. */
+void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool object,
+                         int level);
 
 /* The KeyboardInterrupt at `error` is to leave the run call, as soon as the step has ended. */
 void lunl_note_interrupt(lua_State *L, lunl_state *S, lun_loop *loop, int error);

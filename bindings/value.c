@@ -186,10 +186,10 @@ static void push_origin(lua_State *L, lunl_state *S, int error, bool object)
     }
 }
 
-void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, int level)
+void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool object,
+                         int level)
 {
     lunl_state *S = lunl_S(L);
-    bool object = lunl_error_is(L, error, LUNL_BASE_ERROR);
     char text[2048];
     size_t size = S->running == L ? lunl_trace_task(L, level, text, sizeof text)
                                   : lunl_trace_text(L, level, text, sizeof text);
@@ -258,11 +258,13 @@ void lunl_fail(lua_State *L, int idx, lun_future *f)
         lua_pop(L, 1);
         lunl_error_new(L, LUNL_ERROR, "nil");
     }
-    bool cancelled = lunl_error_is(L, -1, LUNL_CANCELLED_ERROR);
+    lua_Integer bits = lunl_error_bits(L, -1);
+    bool cancelled = bits >> LUNL_CANCELLED_ERROR & 1;
     if (!cancelled)
-        lunl_record_failure(L, idx, f, lua_gettop(L), 1);
+        lunl_record_failure(L, idx, f, lua_gettop(L), bits != 0, 1);
     if (lun_future_done(f))
-        lunl_throw(L, LUNL_INVALID_STATE_ERROR, "the future was settled by a finaliser meanwhile");
+        lunl_throw(L, LUNL_INVALID_STATE_ERROR,
+                   "the future was settled by a finaliser meanwhile");
     lun_future_settle(f, lunl_store_failure(L, idx, f, cancelled));
 }
 

@@ -31,7 +31,7 @@ static void last_resort(const lun_fault *f)
 unsigned lun_faults_deliver(lun_loop *loop, unsigned most)
 {
     unsigned n = 0;
-    uint64_t end = loop->fault_seq; /* what handlers raise themselves waits for the next time */
+    uint64_t end = loop->fault_seq; /* what handlers raise waits for the next time */
     while (n < most && !lun_list_alone(&loop->faults)) {
         lun_fault *f = lun_container(loop->faults.next, lun_fault, link);
         if (f->order >= end)
@@ -39,10 +39,11 @@ unsigned lun_faults_deliver(lun_loop *loop, unsigned most)
         bool handled = false;
         lun_list_drop(&f->link);
         /* A handler may take itself out, but no other: the next one is read first. */
-        for (lun_link *l = loop->handlers.next, *next; l != &loop->handlers && !handled; l = next) {
+        for (lun_link *l = loop->handlers.next, *next; l != &loop->handlers && !handled;
+             l = next) {
             next = l->next;
-            handled = lun_container(l, lun_handler, link)->handle(
-                lun_container(l, lun_handler, link), loop, f);
+            handled = lun_container(l, lun_handler, link)
+                          ->handle(lun_container(l, lun_handler, link), loop, f);
         }
         if (!handled)
             last_resort(f);

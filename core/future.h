@@ -55,15 +55,15 @@ struct lun_future {
     const lun_kind *kind; /* static */
     lun_link waiters;     /* ring of lun_waiter.link, borrowed */
     lun_loop *loop;       /* borrowed */
-    uint32_t order;       /* the guest's own while pending; then the number of its completion */
-    uint8_t state;        /* enum lun_state */
-    uint8_t flags;        /* enum lun_future_flag */
-    uint16_t guest;       /* the guest's own */
+    uint32_t order; /* the guest's own while pending; then the number of its completion */
+    uint8_t state;  /* enum lun_state */
+    uint8_t flags;  /* enum lun_future_flag */
+    uint16_t guest; /* the guest's own */
 };
 
 typedef struct lun_waiter_kind {
-    void (*fire)(lun_waiter *w); /* `w` is out of the ring already, w->on still names the future */
-    bool holds;                  /* it needs the outcome: a cancel of another waiter spares it */
+    void (*fire)(lun_waiter *w); /* `w` is out of the ring, w->on still names the future */
+    bool holds; /* it needs the outcome: a cancel of another waiter spares it */
 } lun_waiter_kind;
 
 struct lun_waiter {

@@ -19,9 +19,9 @@
 enum lun_join_rule {
     LUN_STOP_ERROR = 1,     /* settle when a child fails */
     LUN_STOP_CANCELLED = 2, /* settle when a child is cancelled */
-    LUN_JOIN_OWNS = 4,      /* a cancel of the awaiting task goes to every child, and waits for all */
+    LUN_JOIN_OWNS = 4,      /* a cancel of the awaiting task asks and awaits all children */
     LUN_STOP_ASKED = 8,     /* ... or, with this, for the first that stops it */
-    LUN_JOIN_WATCHES = 16,  /* it only watches: a cancel of another waiter need not spare a child */
+    LUN_JOIN_WATCHES = 16,  /* a cancel of another waiter need not spare a child for it */
 };
 
 typedef struct lun_arm {
@@ -30,21 +30,21 @@ typedef struct lun_arm {
 } lun_arm;
 
 struct lun_join {
-    lun_future done;    /* settles OK when the rule is met; pending again after lun_join_rearm */
-    uint32_t n;         /* arms in use */
-    uint32_t room;      /* arms there are */
-    uint32_t left;      /* children still pending */
-    uint32_t need;      /* settle when so many have ended; UINT32_MAX: when all have */
-    uint32_t ended;     /* children that have ended since the last rearm */
-    uint32_t cursor;    /* of the walk that is passing */
-    uint8_t rule;       /* enum lun_join_rule */
-    bool asked;         /* a cancel has passed through: settle when all have ended */
-    bool stopped;       /* a child ended in a way that the rule stops at */
-    bool walking;       /* in a walk's list */
-    bool restart;       /* the walk has not looked at a child yet */
-    lun_future *bad;    /* the child that stopped it, borrowed */
-    lun_link finished;  /* ring of lun_arm.w.link in order of completion */
-    lun_join *walk;     /* the next join of that walk, borrowed */
+    lun_future done;   /* settles OK when the rule is met; lun_join_rearm: pending again */
+    uint32_t n;        /* arms in use */
+    uint32_t room;     /* arms there are */
+    uint32_t left;     /* children still pending */
+    uint32_t need;     /* settle when so many have ended; UINT32_MAX: when all have */
+    uint32_t ended;    /* children that have ended since the last rearm */
+    uint32_t cursor;   /* of the walk that is passing */
+    uint8_t rule;      /* enum lun_join_rule */
+    bool asked;        /* a cancel has passed through: settle when all have ended */
+    bool stopped;      /* a child ended in a way that the rule stops at */
+    bool walking;      /* in a walk's list */
+    bool restart;      /* the walk has not looked at a child yet */
+    lun_future *bad;   /* the child that stopped it, borrowed */
+    lun_link finished; /* ring of lun_arm.w.link in order of completion */
+    lun_join *walk;    /* the next join of that walk, borrowed */
     /* The next child that a walk has to visit, or NULL; at `restart`, which it clears, the first. */
     lun_future *(*child)(lun_join *j);
     lun_arm arm[];
@@ -67,9 +67,9 @@ void lun_join_init(lun_join *j, lun_loop *loop, uint32_t room, uint32_t need, ui
 
 /*
  * The next arm waits for `f`; one that has settled counts at once, so the join may settle before
- * the last is added: who adds asks lun_join_met afterwards, and rearms if that says no. A pending future that another
- * arm of `j` watches already is a duplicate if nobody else began to watch it in between: it
- * counts, but is asked only once. The arm's index.
+ * the last is added: who adds asks lun_join_met afterwards, and rearms if that says no. A pending
+ * future that another arm of `j` watches already is a duplicate if nobody else began to watch it
+ * in between: it counts, but is asked only once. The arm's index.
  */
 uint32_t lun_join_add(lun_join *j, lun_future *f);
 

@@ -19,7 +19,8 @@ struct lun_link {
 };
 
 /* The struct of type `type` whose member `member` lies at `ptr`. */
-#define lun_container(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define lun_container(ptr, type, member)                                                   \
+    ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Makes `l` an empty ring, or a link that is in none. */
 static inline void lun_list_init(lun_link *l)

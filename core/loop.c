@@ -8,12 +8,12 @@
 #include <string.h>
 
 enum {
-    TURNS_PER_POLL = 61,           /* with work at hand, I/O is looked at so often at least */
-    POLL_INTERVAL = 1000000,       /* ... or after so many nanoseconds */
-    CLOCK_SKIP = 8,                /* short turns share one reading of the clock */
-    LONG_TURN = 16,                /* jobs that are worth a reading of their own */
-    NEAR = 20000,                  /* a deadline so near, in ns, makes each turn read the clock */
-    FAULTS_PER_TURN = 1000,        /* a handler that reports for ever does not starve tasks */
+    TURNS_PER_POLL = 61,     /* with work at hand, I/O is looked at so often at least */
+    POLL_INTERVAL = 1000000, /* ... or after so many nanoseconds */
+    CLOCK_SKIP = 8,          /* short turns share one reading of the clock */
+    LONG_TURN = 16,          /* jobs that are worth a reading of their own */
+    NEAR = 20000,            /* a deadline so near, in ns, makes each turn read the clock */
+    FAULTS_PER_TURN = 1000,  /* a handler that reports for ever does not starve tasks */
     NANOSECONDS_PER_MS = 1000000
 };
 
@@ -163,7 +163,8 @@ int lun_loop_close(lun_loop *loop)
     loop->own_handles = 2;
     uv_close((uv_handle_t *)&loop->alarm, on_own_closed);
     uv_close((uv_handle_t *)&loop->async, on_own_closed);
-    while (loop->own_handles > 0 || loop->count.requests > 0 || (loop->own && uv_loop_alive(loop->uv)))
+    while (loop->own_handles > 0 || loop->count.requests > 0 ||
+           (loop->own && uv_loop_alive(loop->uv)))
         uv_run(loop->uv, UV_RUN_ONCE);
     int err = loop->own ? uv_loop_close(loop->uv) : 0;
     lun_timers_fini(&loop->timers, &loop->allocator);
@@ -215,7 +216,8 @@ static void set_alarm(lun_loop *loop, uint64_t when)
         return;
     }
     uv_update_time(loop->uv);
-    uint64_t due = (when + NANOSECONDS_PER_MS - 1) / NANOSECONDS_PER_MS, now = uv_now(loop->uv);
+    uint64_t due = (when + NANOSECONDS_PER_MS - 1) / NANOSECONDS_PER_MS,
+             now = uv_now(loop->uv);
     uv_timer_start(&loop->alarm, on_alarm, due > now ? due - now : 0, 0);
 }
 

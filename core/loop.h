@@ -21,9 +21,9 @@
 
 typedef struct lun_policy {
     lun_allocator allocator; /* alloc NULL: lun_allocator_default */
-    bool virtual_clock;      /* time jumps to the next deadline when nothing else can happen */
-    bool shuffle;            /* ready tasks run in an order drawn from the seed */
-    uint64_t seed;           /* of the random source */
+    bool virtual_clock; /* time jumps to the next deadline when nothing else can happen */
+    bool shuffle;       /* ready tasks run in an order drawn from the seed */
+    uint64_t seed;      /* of the random source */
 } lun_policy;
 
 typedef struct lun_counters {
@@ -38,7 +38,7 @@ typedef struct lun_post {
 } lun_post;
 
 struct lun_loop {
-    uv_loop_t *uv;   /* own_uv, or the host's, borrowed */
+    uv_loop_t *uv; /* own_uv, or the host's, borrowed */
     uv_loop_t own_uv;
     uv_timer_t alarm; /* the head of the heap */
     uv_async_t async; /* lun_loop_post and lun_loop_wakeup */
@@ -68,12 +68,16 @@ struct lun_loop {
     uint32_t own_handles; /* that are still to be closed */
     bool virtual_clock, shuffle, own, stopping, breaking, running, closed;
 
-    void *guest; /* the guest's own, borrowed */
+    void *guest;                     /* the guest's own, borrowed */
     void (*task_step)(lun_job *job); /* tells tasks from other jobs when shuffling */
-    /* The guest's, each may be NULL. */
-    void (*asked)(lun_loop *loop, lun_task *t); /* a request has reached `t`; must not raise */
-    void (*asking)(lun_loop *loop, lun_task *t); /* `t` hands on a request that it got earlier */
-    void (*woken)(lun_loop *loop); /* lun_loop_wakeup or a post came, from the base of a poll */
+    /* The guest's hooks, each may be NULL. */
+
+    /* A request has reached `t`; must not raise. */
+    void (*asked)(lun_loop *loop, lun_task *t);
+    /* `t` hands on a request that it got earlier. */
+    void (*asking)(lun_loop *loop, lun_task *t);
+    /* lun_loop_wakeup or a post came; called from the base of a poll. */
+    void (*woken)(lun_loop *loop);
     /*
      * Nothing is ready. `*until` (nanoseconds) may be made earlier to be asked again. True: there
      * is something to run after all.
@@ -94,7 +98,7 @@ int lun_loop_close(lun_loop *loop);
 /* Runs turns until lun_loop_stop, or (0 virtual clock only) nothing is left that could happen. */
 enum lun_ran {
     LUN_RAN_STOPPED, /* lun_loop_stop was called */
-    LUN_RAN_DRY,     /* virtual clock: nothing is ready, no deadline, no request, no handle */
+    LUN_RAN_DRY, /* virtual clock: nothing is ready, no deadline, no request, no handle */
 };
 enum lun_ran lun_loop_run(lun_loop *loop);
 

@@ -18,7 +18,7 @@ typedef struct lun_op lun_op;
 
 typedef struct lun_op_kind {
     lun_kind kind;             /* its cancel is lun_op_cancel_kind */
-    void (*abort)(lun_op *op); /* asks libuv to give up; may be NULL; may not call back at once */
+    void (*abort)(lun_op *op); /* asks libuv to give up, and to say so later; or NULL */
     void (*fini)(lun_op *op);  /* releases what the request holds; may be NULL */
 } lun_op_kind;
 
@@ -33,7 +33,7 @@ struct lun_op {
 
 lun_answer lun_op_cancel_kind(lun_future *f, lun_task *by, lun_walk *walk);
 
-/* A zeroed op of `size` bytes, in flight and held; NULL says no memory. Count it in loop->requests. */
+/* A zeroed op of `size` bytes, in flight, held and counted; NULL says no memory. */
 lun_op *lun_op_new(lun_loop *loop, const lun_op_kind *kind, size_t size);
 
 /* libuv's callback: the request is over. May free `op` if no task holds it. */

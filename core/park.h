@@ -15,7 +15,7 @@
 typedef struct lun_park lun_park;
 struct lun_park {
     lun_future base;              /* first; never settles; its waiters are the queue */
-    void (*revoked)(lun_park *p); /* a granted task was cancelled before it ran; may be NULL */
+    void (*revoked)(lun_park *p); /* a granted task was cancelled unrun; may be NULL */
     void (*left)(lun_park *p);    /* a queued task was cancelled; may be NULL */
     uint32_t granted;             /* tasks chosen that have not run yet */
 };

@@ -39,7 +39,8 @@ lun_answer lun_task_cancel_kind(lun_future *f, lun_task *by, lun_walk *walk)
 
 const lun_kind lun_task_kind = {"Task", lun_task_cancel_kind};
 
-void lun_task_init(lun_task *t, lun_loop *loop, const lun_kind *kind, void (*step)(lun_job *))
+void lun_task_init(lun_task *t, lun_loop *loop, const lun_kind *kind,
+                   void (*step)(lun_job *))
 {
     lun_future_init(&t->done, loop, kind);
     t->job.run = step;

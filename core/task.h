@@ -71,7 +71,8 @@ static inline bool lun_is_task(const lun_future *f)
  * Makes `t` a new task whose steps are `step`, and queues its first one. A step begins by clearing
  * LUN_QUEUED, and returns at once if the task is at LUN_AT_DONE: it was ended while it was queued.
  */
-void lun_task_init(lun_task *t, lun_loop *loop, const lun_kind *kind, void (*step)(lun_job *));
+void lun_task_init(lun_task *t, lun_loop *loop, const lun_kind *kind,
+                   void (*step)(lun_job *));
 
 /* Queues `t`, once; harmless if it is queued. */
 void lun_task_wake(lun_task *t);

@@ -16,7 +16,7 @@ typedef struct lun_loop lun_loop;
 typedef struct lun_timer lun_timer;
 
 struct lun_timer {
-    void (*fire)(lun_timer *t, lun_loop *loop); /* it has left the heap; queues and settles only */
+    void (*fire)(lun_timer *t, lun_loop *loop); /* out of the heap; queues, settles only */
     uint64_t seq;                               /* order among equal deadlines */
     uint32_t at;                                /* place in the heap, 0 while idle */
 };

@@ -186,8 +186,8 @@ static void show(struct tree *tree, const struct node *node, int depth)
     lunl_push_held(L, tree->S, t->t.done.order);
     lunl_text(L, top + 1, NULL);
     push_state(L, &t->t);
-    lua_pushfstring(L, "%s %s%s%s", lua_tostring(L, top + 2), lua_tostring(L, top + 3), since,
-                    t->t.requests > 0 ? ", asked to stop" : "");
+    lua_pushfstring(L, "%s %s%s%s", lua_tostring(L, top + 2), lua_tostring(L, top + 3),
+                    since, t->t.requests > 0 ? ", asked to stop" : "");
     lunl_print_lines(&tree->out, columns(depth));
     lua_settop(L, top);
     if (t->t.at == LUN_AT_NEW || !t->co_slot)

@@ -39,7 +39,8 @@ lun_future *lunl_new_future(lua_State *L, lunl_loop *loop, int kind, size_t size
     lun_future *f = lua_newuserdatauv(L, size, nuv);
     memset(f, 0, size);
     lun_future_init(f, &loop->loop, &lunl_future_kinds[kind]);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, kind == LUNL_KIND_TASK ? loop->mt_task : loop->mt_future);
+    lua_rawgeti(L, LUA_REGISTRYINDEX,
+                kind == LUNL_KIND_TASK ? loop->mt_task : loop->mt_future);
     lua_setmetatable(L, -2);
     return f;
 }
@@ -180,7 +181,9 @@ static void add_outcome(lua_State *L, int idx, lun_future *f, luaL_Buffer *b)
 
 static const char *state_name(const lun_future *f)
 {
-    return f->state == LUN_PENDING ? "pending" : f->state == LUN_CANCELLED ? "cancelled" : "finished";
+    return f->state == LUN_PENDING     ? "pending"
+           : f->state == LUN_CANCELLED ? "cancelled"
+                                       : "finished";
 }
 
 void lunl_push_future_text(lua_State *L, int idx)
@@ -192,14 +195,16 @@ void lunl_push_future_text(lua_State *L, int idx)
     /* Pieces that call back into Lua come first: the buffer may hold a place on the stack. */
     int top = lua_gettop(L);
     if (lun_is_task(f))
-        lunl_push_task_parts(L, idx, (lunl_task *)f); /* name, fn, what it waits for or nil */
+        lunl_push_task_parts(L, idx,
+                             (lunl_task *)f); /* name, fn, what it waits for or nil */
     else
         lua_settop(L, top + 3);
     luaL_buffinit(L, &b);
     lua_pushfstring(L, "<%s %s", f->kind->name, state_name(f));
     luaL_addvalue(&b);
     if (lun_is_task(f)) {
-        lua_pushfstring(L, " name='%s' fn=<%s>", lua_tostring(L, top + 1), lua_tostring(L, top + 2));
+        lua_pushfstring(L, " name='%s' fn=<%s>", lua_tostring(L, top + 1),
+                        lua_tostring(L, top + 2));
         luaL_addvalue(&b);
         if (lua_isstring(L, top + 3)) {
             lua_pushfstring(L, " wait_for=%s", lua_tostring(L, top + 3));
@@ -226,7 +231,8 @@ static int l_tostring(lua_State *L)
  * closed. */
 static int l_future(lua_State *L)
 {
-    lunl_loop *loop = lua_isnoneornil(L, 1) ? lunl_running_loop(L, lunl_S(L)) : lunl_check_loop(L, 1);
+    lunl_loop *loop =
+        lua_isnoneornil(L, 1) ? lunl_running_loop(L, lunl_S(L)) : lunl_check_loop(L, 1);
     lunl_new_future(L, loop, LUNL_KIND_FUTURE, sizeof(lun_future), 2);
     return 1;
 }
@@ -252,7 +258,8 @@ static const char future_methods = 0, task_methods = 0;
 enum { LOOP_MT_FUTURE = 3, LOOP_MT_TASK };
 
 /* A metatable for futures of the loop object at `loop`, as its user value `uv`. */
-static void make_metatable(lua_State *L, const char *name, const void *methods, int loop, int uv)
+static void make_metatable(lua_State *L, const char *name, const void *methods, int loop,
+                           int uv)
 {
     static const luaL_Reg meta[] = {{"__tostring", l_tostring}, {NULL, NULL}};
     lua_createtable(L, 1, 4);

@@ -17,7 +17,7 @@ typedef struct lunl_handle {
         lun_timer timer;   /* WAITING, call_later */
         lun_waiter waiter; /* WAITING, done callback */
     } u;
-    lun_link link;  /* in loop->callbacks until it is over */
+    lun_link link; /* in loop->callbacks until it is over */
     lunl_loop *loop;
     double when;    /* loop time, for timers */
     uint32_t slot;  /* while it is held */
@@ -256,7 +256,10 @@ static int l_when(lua_State *L)
 static int l_tostring(lua_State *L)
 {
     lunl_handle *h = check_handle(L);
-    lua_pushfstring(L, "<Handle %s>", h->cancelled ? "cancelled" : h->at == OVER ? "done" : "pending");
+    lua_pushfstring(L, "<Handle %s>",
+                    h->cancelled    ? "cancelled"
+                    : h->at == OVER ? "done"
+                                    : "pending");
     return 1;
 }
 

@@ -165,7 +165,8 @@ int lunl_drive(lua_State *L, lunl_state *S, int idx, enum lun_ran *ran)
 void lunl_check_idle(lua_State *L, lunl_state *S)
 {
     if (S->loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "an event loop is running already in this Lua state");
+        lunl_throw(L, LUNL_RUNTIME_ERROR,
+                   "an event loop is running already in this Lua state");
 }
 
 /* ---- making and closing ---- */
@@ -223,7 +224,8 @@ lunl_loop *lunl_new_loop(lua_State *L, int opts)
         lua_getfield(L, opts, "exception_handler");
         if (!lua_isnil(L, -1) && !lunl_callable(L, -1)) {
             lunl_loop_shut(L, loop);
-            lunl_arg_error(L, opts, LUNL_TYPE_ERROR, "exception_handler: function expected, got %s",
+            lunl_arg_error(L, opts, LUNL_TYPE_ERROR,
+                           "exception_handler: function expected, got %s",
                            luaL_typename(L, -1));
         }
         lua_setiuservalue(L, idx, 1);
@@ -383,7 +385,10 @@ static int l_stats(lua_State *L)
 static int l_tostring(lua_State *L)
 {
     lunl_loop *loop = check_any(L, 1);
-    lua_pushfstring(L, "<Loop %s>", loop->closed ? "closed" : loop->loop.running ? "running" : "idle");
+    lua_pushfstring(L, "<Loop %s>",
+                    loop->closed         ? "closed"
+                    : loop->loop.running ? "running"
+                                         : "idle");
     return 1;
 }
 
@@ -391,7 +396,8 @@ static int l_tostring(lua_State *L)
 static int l_index(lua_State *L)
 {
     lunl_loop *loop = check_any(L, 1);
-    if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "slow_callback_duration") == 0) {
+    if (lua_type(L, 2) == LUA_TSTRING &&
+        strcmp(lua_tostring(L, 2), "slow_callback_duration") == 0) {
         lua_pushnumber(L, loop->slow_callback_duration);
         return 1;
     }
@@ -404,9 +410,11 @@ static int l_index(lua_State *L)
 static int l_newindex(lua_State *L)
 {
     lunl_loop *loop = check_any(L, 1);
-    if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "slow_callback_duration") != 0)
+    if (lua_type(L, 2) != LUA_TSTRING ||
+        strcmp(lua_tostring(L, 2), "slow_callback_duration") != 0)
         lunl_throw(L, LUNL_TYPE_ERROR, "a Loop has no field '%s' that can be set",
-                   lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_typename(L, 2));
+                   lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2)
+                                                 : luaL_typename(L, 2));
     loop->slow_callback_duration = lunl_check_number(L, 3);
     return 0;
 }
@@ -457,8 +465,10 @@ void lunl_open_loop(lua_State *L)
         {"stats", l_stats},
         {NULL, NULL},
     };
-    static const luaL_Reg meta[] = {
-        {"__tostring", l_tostring}, {"__gc", finalise}, {"__newindex", l_newindex}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__tostring", l_tostring},
+                                    {"__gc", finalise},
+                                    {"__newindex", l_newindex},
+                                    {NULL, NULL}};
     static const luaL_Reg driver[] = {{"drive", drive_protected}, {NULL, NULL}};
     lunl_state *S = lunl_get_state(L);
     lunl_register(L, functions);

@@ -159,7 +159,7 @@ static int load_msgh(lua_State *L)
         lunl_error_new(L, LUNL_ERROR, "nil");
     }
     lua_pushvalue(L, lua_upvalueindex(3));
-    lunl_record_failure(L, 2, &load->f, 1, 1);
+    lunl_record_failure(L, 2, &load->f, 1, lunl_error_bits(L, 1) != 0, 1);
     lua_settop(L, 1);
     return 1;
 }

@@ -41,13 +41,15 @@ void lunl_throw_dry(lua_State *L, lunl_loop *loop)
     for (uint32_t i = 0; i < n && i < SHOWN; i++) {
         lunl_push_held(L, S, list[i]->t.done.order);
         lunl_push_future_text(L, -1);
-        lua_pushfstring(L, "%s%s%s", lua_tostring(L, -3), i ? ", " : "", lua_tostring(L, -1));
+        lua_pushfstring(L, "%s%s%s", lua_tostring(L, -3), i ? ", " : "",
+                        lua_tostring(L, -1));
         lua_replace(L, -4);
         lua_pop(L, 2);
     }
     lunl_throw(L, LUNL_RUNTIME_ERROR,
-               "nothing is left to wait for: no task is ready, no timer, request or handle is "
-               "live. Waiting: %s%s", lua_tostring(L, -1), n > SHOWN ? ", ..." : "");
+               "nothing is left to wait for: no task is ready, no timer, request or "
+               "handle is live. Waiting: %s%s",
+               lua_tostring(L, -1), n > SHOWN ? ", ..." : "");
 }
 
 /* Ends a run one turn after its future: what was to be called soon then has been called. */
@@ -354,7 +356,8 @@ static int run_main(lua_State *L, lunl_state *S, int idx, int fn)
     lua_pushvalue(L, idx);
     lua_pushvalue(L, fn);
     int status = lua_pcall(L, 2, LUA_MULTRET, 0);
-    if (status != LUA_OK && S->interrupts > 0 && lunl_error_is(L, -1, LUNL_CANCELLED_ERROR)) {
+    if (status != LUA_OK && S->interrupts > 0 &&
+        lunl_error_is(L, -1, LUNL_CANCELLED_ERROR)) {
         lua_pop(L, 1);
         lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
     }
@@ -466,9 +469,12 @@ static int l_runner_tostring(lua_State *L)
 
 void lunl_open_run(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"run", l_run}, {"Runner", l_runner}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"run", l_runner_run}, {"get_loop", l_runner_get_loop}, {"close", l_runner_close}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"run", l_run}, {"Runner", l_runner}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"run", l_runner_run},
+                                       {"get_loop", l_runner_get_loop},
+                                       {"close", l_runner_close},
+                                       {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__close", l_runner_close}, {"__tostring", l_runner_tostring}, {NULL, NULL}};
     static const luaL_Reg parts[] = {

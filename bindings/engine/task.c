@@ -138,11 +138,13 @@ static void fail(lua_State *L, lunl_state *S, int idx, lunl_task *t)
         lunl_error_new(L, LUNL_ERROR, "nil");
     }
     int error = lua_gettop(L);
-    lua_Integer bits = lunl_error_bits(L, error);
+    /* The message handler has just asked, unless a closer has run other tasks since. */
+    const void *p = lua_topointer(L, error);
+    lua_Integer bits = p && p == S->thrown ? S->thrown_bits : lunl_error_bits(L, error);
     bool cancelled = bits >> LUNL_CANCELLED_ERROR & 1;
     bool interrupt = bits >> LUNL_KEYBOARD_INTERRUPT & 1;
     if (!cancelled && !(f->guest & LUNL_TRACED))
-        lunl_record_failure(L, idx, f, error, 0);
+        lunl_record_failure(L, idx, f, error, bits != 0, 0);
     if (interrupt)
         lunl_note_interrupt(L, S, f->loop, error);
     enum lun_state state = lunl_store_failure(L, idx, f, cancelled);
@@ -175,15 +177,19 @@ static int body_msgh(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lunl_task *t = S->task;
-    if (!t || lunl_error_is(L, 1, LUNL_CANCELLED_ERROR))
+    lua_Integer bits = lunl_error_bits(L, 1);
+    S->thrown = lua_topointer(L, 1);
+    S->thrown_bits = bits;
+    if (!t || (bits >> LUNL_CANCELLED_ERROR & 1))
         return 1;
     if (lua_isnil(L, 1)) {
         lua_settop(L, 0);
         lunl_error_new(L, LUNL_ERROR, "nil");
+        bits = 1;
     }
     luaL_checkstack(L, 16, NULL);
     lua_rawgeti(L, lua_upvalueindex(2), t->t.done.order);
-    lunl_record_failure(L, 2, &t->t.done, 1, 1);
+    lunl_record_failure(L, 2, &t->t.done, 1, bits != 0, 1);
     lua_settop(L, 1);
     return 1;
 }
@@ -275,8 +281,8 @@ static void fail_at_base(lua_State *L, lunl_state *S, lunl_task *t)
     }
 }
 
-static void drop_coroutine(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co, uint32_t slot,
-                           bool clean)
+static void drop_coroutine(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co,
+                           uint32_t slot, bool clean)
 {
     recycle(L, S, co, slot, clean && !(t->t.done.guest & LUNL_KEEP_THREAD));
 }
@@ -292,7 +298,8 @@ static void closed_outside(lua_State *L, lunl_state *S, lunl_task *t)
 }
 
 /* The coroutine has ended: by itself, or by an error that its body could not handle. */
-static void ended(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co, uint32_t slot, int status)
+static void ended(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co, uint32_t slot,
+                  int status)
 {
     if (status == LUA_OK) {
         drop_coroutine(L, S, t, co, slot, true);
@@ -511,7 +518,8 @@ lunl_task **lunl_list_tasks(lua_State *L, lunl_state *S, lunl_loop *loop, uint32
 void lunl_open_body(lua_State *L)
 {
     lunl_state *S = lunl_get_state(L);
-    static const luaL_Reg functions[] = {{"msgh", body_msgh}, {"fail", fail_protected}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"msgh", body_msgh}, {"fail", fail_protected}, {NULL, NULL}};
     lua_newtable(L);
     lunl_register(L, functions);
     lua_pushlightuserdata(L, S);

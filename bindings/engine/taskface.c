@@ -204,9 +204,10 @@ int lunl_foreign_yield(lunl_state *S, lunl_task *t, int n)
         lun_task_wait(&t->t, f, false);
     } else {
         lua_pop(co, n);
-        lunl_error_new(S->L, LUNL_RUNTIME_ERROR,
-                       f ? "a task yielded a future that it cannot await"
-                         : "a task yielded what is no Future (coroutine.yield with arguments)");
+        lunl_error_new(
+            S->L, LUNL_RUNTIME_ERROR,
+            f ? "a task yielded a future that it cannot await"
+              : "a task yielded what is no Future (coroutine.yield with arguments)");
         return throw_into(S->L, co);
     }
     t->t.done.guest |= LUNL_FOREIGN;
@@ -389,14 +390,10 @@ static int l_get_stack(lua_State *L)
 }
 
 const luaL_Reg lunl_task_methods[] = {
-    {"get_name", l_get_name},
-    {"set_name", l_set_name},
-    {"get_coro", l_get_coro},
-    {"cancelling", l_cancelling},
-    {"uncancel", l_uncancel},
-    {"traceback", l_traceback},
-    {"get_stack", l_get_stack},
-    {NULL, NULL},
+    {"get_name", l_get_name},   {"set_name", l_set_name},
+    {"get_coro", l_get_coro},   {"cancelling", l_cancelling},
+    {"uncancel", l_uncancel},   {"traceback", l_traceback},
+    {"get_stack", l_get_stack}, {NULL, NULL},
 };
 
 /* ---- functions ---- */
@@ -416,7 +413,8 @@ static int l_current_task(lua_State *L)
 static int l_all_tasks(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
-    lunl_loop *loop = lua_isnoneornil(L, 1) ? lunl_running_loop(L, S) : lunl_check_loop(L, 1);
+    lunl_loop *loop =
+        lua_isnoneornil(L, 1) ? lunl_running_loop(L, S) : lunl_check_loop(L, 1);
     uint32_t n;
     lunl_task **list = lunl_list_tasks(L, S, loop, &n);
     lua_createtable(L, (int)n, 0);
@@ -442,7 +440,8 @@ lun_future *lunl_ensure_future(lua_State *L, lunl_loop *loop, int idx)
     lun_future *f = lunl_to_future(L, idx);
     if (f) {
         if (f->loop != &loop->loop)
-            lunl_throw(L, LUNL_RUNTIME_ERROR, "a future of another loop cannot be awaited here");
+            lunl_throw(L, LUNL_RUNTIME_ERROR,
+                       "a future of another loop cannot be awaited here");
         return f;
     }
     if (lua_isfunction(L, idx)) {

@@ -108,7 +108,8 @@ size_t lunl_trace_text(lua_State *L1, int level, char *buf, size_t size)
     int last = last_level(L1);
     /* The outermost one is mostly a C function that called what is of interest: the body of a
      * task, the driver of a loop. */
-    if (last > level && lua_getstack(L1, last, &ar) && lua_getinfo(L1, "S", &ar) && *ar.what == 'C')
+    if (last > level && lua_getstack(L1, last, &ar) && lua_getinfo(L1, "S", &ar) &&
+        *ar.what == 'C')
         last--;
     return add_levels(L1, level, last, buf, size);
 }

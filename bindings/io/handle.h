@@ -8,9 +8,9 @@
  *
  * Laws:
  *  1. A handle is counted in loop->count.handles from lunl_handle_opened to its close
- * callback, and in the ring of its loop until it begins to close.
+ *     callback, and in the ring of its loop until it begins to close.
  *  2. `closing` is called once, before uv_close: it cuts the links to the box, wakes who
- * waits.
+ *     waits.
  *  3. The memory goes in the close callback and nowhere else.
  */
 #ifndef LUNL_IO_HANDLE_H
@@ -29,11 +29,12 @@ typedef struct lunl_handle lunl_handle;
 typedef struct lunl_polls lunl_polls;
 
 typedef struct lunl_handle_kind {
-    void (*closing)(lunl_handle *h); /* law 2; may be NULL */
-    void (*closed)(
-        lunl_handle *h); /* in the close callback, before the memory goes; may be NULL */
-    bool (*lingers)(
-        lunl_handle *h); /* true: it closes by itself when its output is out; may be NULL */
+    /* Law 2; may be NULL. */
+    void (*closing)(lunl_handle *h);
+    /* In the close callback, before the memory goes; may be NULL. */
+    void (*closed)(lunl_handle *h);
+    /* True: it closes by itself when its output is out; may be NULL. */
+    bool (*lingers)(lunl_handle *h);
 } lunl_handle_kind;
 
 struct lunl_handle {
@@ -98,8 +99,8 @@ int lunl_signal_number(const char *name);
 typedef struct lunl_record {
     lun_link link; /* in io->records while held */
     uint32_t slot;
-    void (*over)(
-        struct lunl_record *r); /* the loop closes: cuts the links into it; may be NULL */
+    /* The loop closes: cuts the links into it; may be NULL. */
+    void (*over)(struct lunl_record *r);
 } lunl_record;
 
 /* Holds the value on top, popping it, around `r`; raises if there is no memory. */

@@ -6,10 +6,10 @@
  *
  * Laws:
  *  1. The connection and the object point at each other until either is closed or
- * collected; then both pointers are NULL. A connection that still has output lives on
- * without an object.
+ *     collected; then both pointers are NULL. A connection that still has output lives on
+ *     without an object.
  *  2. One task reads and one writes at a time; they wait in the object's parks, which are
- * alive because the object lies on their stack, however early the connection goes.
+ *     alive because the object lies on their stack, however early the connection goes.
  *  3. libuv reads while somebody asks, and at most one piece more, which stays in `in`.
  *  4. What has been accepted for writing goes out, whatever becomes of the writer.
  */
