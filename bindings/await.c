@@ -150,13 +150,10 @@ lun_task *lunl_resumed(lua_State *L, lunl_state *S, lun_future **on)
     return t;
 }
 
-/* What the task at hand gets from the settled future at `idx`. */
-static int deliver(lua_State *L, lunl_state *S, int idx, lun_future *f)
+void lunl_share_message(lua_State *L, lunl_state *S, lunl_task *t, int idx, lun_future *f)
 {
-    lunl_task *t = S->task;
     if (f->state == LUN_CANCELLED && (t->t.done.guest & LUNL_MESSAGE) && !lun_is_task(f) &&
         !(f->guest & LUNL_MADE_ERROR)) {
-        /* The future was cancelled through this task: all who look see this task's message. */
         lua_getiuservalue(L, idx, 1);
         if (lua_isnil(L, -1)) {
             take_message(L, S, t);
@@ -166,6 +163,12 @@ static int deliver(lua_State *L, lunl_state *S, int idx, lun_future *f)
     }
     if (!(t->t.flags & LUN_MUST_CANCEL))
         t->t.done.guest &= (uint16_t)~LUNL_MESSAGE;
+}
+
+/* What the task at hand gets from the settled future at `idx`. */
+static int deliver(lua_State *L, lunl_state *S, int idx, lun_future *f)
+{
+    lunl_share_message(L, S, S->task, idx, f);
     return lunl_outcome(L, idx, f);
 }
 

@@ -294,6 +294,7 @@ static int main_k(lua_State *L, int status, lua_KContext ctx)
         int n = push_next(L, c);
         if (n < 0)
             return 0;
+        lunl_show_as(L, -1 - n);
         lua_callk(L, n, c->global ? 1 : 0, 0, main_k);
     }
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * lunation_lua.h - the front door for hosts that bring a Lua state; the command is the
- * first.
+ * lunation_lua.h - the front door for hosts that bring a Lua state; the command is the first.
  *
  * A host opens the module, makes a Runner through it and runs a function; all that it needs
  * beyond the module's own Lua interface is here.
@@ -27,6 +26,13 @@ int luaopen_lunation(lua_State *L);
  * what is due.
  */
 void lunl_push_exit(lua_State *L);
+
+/*
+ * The running task shows itself (tostring, dump, reports) as the function at `idx`, which it is
+ * about to call: for a main task of the host's own that only runs what it was given. Harmless
+ * outside of a task.
+ */
+void lunl_show_as(lua_State *L, int idx);
 
 /*
  * True if a script called that function inside a loop: the host ends the process with

@@ -206,6 +206,7 @@ struct lunl_state {
     uint32_t owed; /* failed futures that nobody has looked at and that are not reported */
     bool ran;      /* Lua has run since the last collection for those */
     uint64_t collect_after;  /* real nanoseconds: rationing of such collections */
+    uint64_t trim_after;    /* nanoseconds of a loop's clock: rationing of trims of the pool */
     volatile int interrupts; /* SIGINTs that came under this run */
     lun_task *main_task;     /* whom the first of them cancels, or NULL */
     bool interrupted;        /* a KeyboardInterrupt is leaving the run call */

@@ -24,7 +24,7 @@ lunl_state *lunl_make_hot(lunl_state *S)
 }
 
 /* Memory outside of Lua's collector, from the allocator of the Lua state. */
-void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size)
+static void *reallocate(lua_State *L, void *p, size_t old_size, size_t size)
 {
     void *ud;
     lua_Alloc alloc = lua_getallocf(L, &ud);
@@ -34,8 +34,8 @@ void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size)
 static int state_gc(lua_State *L)
 {
     lunl_state *S = lua_touserdata(L, 1);
-    lunl_realloc(L, S->slots, S->room_slots * sizeof *S->slots, 0);
-    lunl_realloc(L, S->pool, LUNL_POOL * sizeof *S->pool, 0);
+    reallocate(L, S->slots, S->room_slots * sizeof *S->slots, 0);
+    reallocate(L, S->pool, LUNL_POOL * sizeof *S->pool, 0);
     S->slots = NULL;
     S->pool = NULL;
     S->n_slots = S->room_slots = S->n_pool = 0;
@@ -70,7 +70,7 @@ lunl_state *lunl_make_state(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     S->main = lua_tothread(L, -1);
     lua_pop(L, 1);
-    S->pool = lunl_realloc(L, NULL, 0, LUNL_POOL * sizeof *S->pool);
+    S->pool = reallocate(L, NULL, 0, LUNL_POOL * sizeof *S->pool);
     if (!S->pool)
         luaL_error(L, "not enough memory");
     lua_createtable(L, 64, 0);
@@ -95,8 +95,8 @@ static void grow_slots(lua_State *L, lunl_state *S)
 {
     uint32_t room = S->room_slots ? S->room_slots * 2 : 64;
     void *p = room < (1u << 24) || room == (1u << 24)
-                  ? lunl_realloc(L, S->slots, S->room_slots * sizeof *S->slots,
-                                 room * sizeof *S->slots)
+                  ? reallocate(L, S->slots, S->room_slots * sizeof *S->slots,
+                               room * sizeof *S->slots)
                   : NULL;
     if (!p)
         luaL_error(L, "not enough memory");

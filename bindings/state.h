@@ -21,9 +21,6 @@ lunl_state *lunl_get_state(lua_State *L);
 /* A loop of this state runs on this thread from now on; what did before. */
 lunl_state *lunl_make_hot(lunl_state *S);
 
-/* Lua's allocator, for memory that is not Lua's. */
-void *lunl_realloc(lua_State *L, void *p, size_t old_size, size_t size);
-
 /*
  * Holding in parts, for hot paths: the slot that is next, its taking after the anchor was set,
  * its freeing after the anchor was cleared. Nothing may be held or released in between.
@@ -112,6 +109,11 @@ void lunl_push_task_parts(lua_State *L, int idx, lunl_task *t);
 extern const luaL_Reg lunl_task_methods[];
 
 /* Task parts shared by task.c and taskface.c. */
+
+/* What the table of notes of a task holds (LUNL_NOTES): its function, its name, its coroutine if
+ * somebody has it, and where it was made (debug). */
+enum { LUNL_NOTE_FN = 1, LUNL_NOTE_NAME, LUNL_NOTE_CORO, LUNL_NOTE_SOURCE };
+
 void lunl_open_body(lua_State *L);
 int lunl_create_task(lua_State *L);
 bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t);
@@ -123,6 +125,11 @@ int lunl_foreign_resume(lunl_state *S, lunl_task *t);
 /* lunl_push_cancelled and lunl_push_error for a caller that is no function of ours. */
 void lunl_push_cancelled_of(lua_State *L, lunl_state *S, lunl_task *t);
 void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f);
+/*
+ * `t` is about to get the outcome of the future at `idx`. If that was cancelled through `t`, all
+ * who look at it see the message of t's request.
+ */
+void lunl_share_message(lua_State *L, lunl_state *S, lunl_task *t, int idx, lun_future *f);
 /* The core's hooks. */
 void lunl_asked(lun_loop *loop, lun_task *t);
 void lunl_asking(lun_loop *loop, lun_task *t);
@@ -179,12 +186,6 @@ void lunl_make_metatables(lua_State *L, lunl_loop *loop, int idx);
 void lunl_loop_keep(lua_State *L, lunl_loop *loop, int idx);
 void lunl_loop_let(lua_State *L, lunl_loop *loop);
 
-/*
- * Cancels and awaits what is left on the loop object at `idx`, in rounds, then closes it. True if a
- * KeyboardInterrupt came up meanwhile (thrown by an exception handler, say): it is on the stack.
- */
-bool lunl_teardown(lua_State *L, lunl_state *S, int idx);
-
 /* New loop object from the options table at `opts` (0: none) on the stack. */
 lunl_loop *lunl_new_loop(lua_State *L, int opts);
 
@@ -195,8 +196,6 @@ int lunl_remove_callbacks(lua_State *L, lun_future *f, int cb);
 void lunl_report_slow(lua_State *L, lunl_loop *loop, uint64_t began, int idx);
 /* The loop closes: lets all its Handles go, and ended tasks that are still queued. */
 void lunl_release_callbacks(lua_State *L, lunl_loop *loop);
-/* The callback of the Handle at `idx` will not run. */
-void lunl_handle_cancel(lua_State *L, int idx);
 void lunl_open_handle(lua_State *L);
 /* Sets the fields handle, future and task of the report at `context` from the Handle at `idx`. */
 void lunl_handle_context(lua_State *L, int idx, int context);

@@ -207,7 +207,10 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool o
     lua_setiuservalue(L, at, RECORD_FUTURE);
     lua_getiuservalue(L, idx, 2);
     if (f->guest & LUNL_TRACED) {
-        /* A closer threw on the way out: its error takes the place of the one before. */
+        /* A closer threw on the way out: its error takes the place of the one before, whose
+         * record goes first and has nothing to report then. */
+        lua_pushnil(L);
+        lua_setmetatable(L, -2);
         lua_getiuservalue(L, -1, RECORD_BEFORE);
         lua_replace(L, -2);
     }
@@ -317,13 +320,13 @@ static void push_report(lua_State *L, int r)
 
 void lunl_flush_lost(lua_State *L, lunl_state *S, lunl_loop *loop)
 {
-    uint32_t n = S->n_lost;
     luaL_checkstack(L, 10, NULL);
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->lost);
     int list = lua_gettop(L);
-    /* A new list first: what follows allocates, and finalisers may add to it. */
+    /* A new list first: what follows allocates, and finalisers may add to it. So may making it. */
     lua_newtable(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, S->lost);
+    uint32_t n = S->n_lost;
     S->n_lost = 0;
     struct lost *lost = sort_lost(L, list, n);
     for (uint32_t i = 0; i < n; i++) {
@@ -359,7 +362,9 @@ static int failure_gc(lua_State *L)
     }
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->lost);
     lua_pushvalue(L, 1);
-    lua_rawseti(L, -2, ++S->n_lost);
+    lua_rawseti(L, -2,
+                S->n_lost + 1); /* counted only once it is there: this may want memory */
+    S->n_lost++;
     if (lun_list_alone(&S->lost_fault.link))
         lun_fault_raise(S->loop ? &S->loop->loop : f->loop, &S->lost_fault);
     return 0;

@@ -184,7 +184,8 @@ static lunl_handle *check_handle(lua_State *L)
     return lunl_check(L, 1, &handle_type);
 }
 
-void lunl_handle_cancel(lua_State *L, int idx)
+/* The callback of the Handle at `idx` will not run. */
+static void cancel_handle(lua_State *L, int idx)
 {
     lunl_handle *h = lua_touserdata(L, idx);
     h->cancelled = 1;
@@ -230,7 +231,7 @@ void lunl_release_callbacks(lua_State *L, lunl_loop *loop)
 static int l_cancel(lua_State *L)
 {
     check_handle(L);
-    lunl_handle_cancel(L, 1);
+    cancel_handle(L, 1);
     return 0;
 }
 

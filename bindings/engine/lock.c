@@ -119,7 +119,8 @@ void lunl_park_bind(lua_State *L, lun_park *park, const lun_task *t, bool busy,
     park->base.loop = t->done.loop;
 }
 
-lunl_permits *lunl_check_permits(lua_State *L, int idx)
+/* The permits of the Lock, Semaphore or Condition at `idx`, or TypeError. */
+static lunl_permits *check_permits(lua_State *L, int idx)
 {
     void *p = lua_touserdata(L, idx);
     if (p && lua_rawlen(L, idx) >= sizeof(void *)) {
@@ -176,7 +177,7 @@ static int acquire_k(lua_State *L, int status, lua_KContext ctx)
     lun_future *on;
     (void)status;
     lun_task *t = lunl_resumed(L, S, &on);
-    lunl_permits *p = lunl_check_permits(L, 1);
+    lunl_permits *p = check_permits(L, 1);
     if (ctx & GAVE_WAY)
         return acquire(L, S, t, p, ctx);
     lunl_permits_arrived(p);
@@ -193,7 +194,7 @@ static int l_acquire(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lun_task *t = lunl_enter(L, S);
-    return acquire(L, S, t, lunl_check_permits(L, 1), 0);
+    return acquire(L, S, t, check_permits(L, 1), 0);
 }
 
 /* --- lock:guard() -> guard
@@ -204,7 +205,7 @@ static int l_guard(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lun_task *t = lunl_enter(L, S);
-    lunl_permits *p = lunl_check_permits(L, 1);
+    lunl_permits *p = check_permits(L, 1);
     lua_settop(L, 1);
     /* Made before anything is taken: a failing allocation then loses no permit. */
     guard *g = lunl_new(L, &guard_type, sizeof *g, 1);
@@ -233,7 +234,7 @@ static void release(lua_State *L, lunl_permits *p)
  * has all its permits. Never suspends. */
 static int l_release(lua_State *L)
 {
-    release(L, lunl_check_permits(L, 1));
+    release(L, check_permits(L, 1));
     return 0;
 }
 
@@ -242,7 +243,7 @@ static int l_release(lua_State *L)
  * has not run yet. */
 static int l_locked(lua_State *L)
 {
-    lua_pushboolean(L, lunl_check_permits(L, 1)->free == 0);
+    lua_pushboolean(L, check_permits(L, 1)->free == 0);
     return 1;
 }
 

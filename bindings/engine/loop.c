@@ -65,6 +65,16 @@ void lunl_report_slow(lua_State *L, lunl_loop *loop, uint64_t began, int idx)
 
 /* ---- idle: finding lost errors ---- */
 
+/* What bursts have left in the pool goes by halves, a second apart: the next burst may be near. */
+static void trim(lunl_state *S, const lun_loop *core)
+{
+    enum { KEPT = 16, INTERVAL = 1000000000 };
+    if (S->n_pool <= KEPT || core->now < S->trim_after)
+        return;
+    S->trim_after = core->now + INTERVAL;
+    lunl_trim_pool(S->L, S, S->n_pool / 2 > KEPT ? S->n_pool / 2 : KEPT);
+}
+
 /*
  * An idle loop collects while failures that nobody has seen exist and Lua has run since: only so
  * are they found. Rationed: at most a tenth of the time, and never twice for one state of things.
@@ -73,8 +83,7 @@ static bool on_idle(lun_loop *core, uint64_t *until)
 {
     lunl_loop *loop = lunl_loop_of(core);
     lunl_state *S = loop->S;
-    if (S->n_pool > 16 && core->count.tasks < 16)
-        lunl_trim_pool(S->L, S, 16);
+    trim(S, core);
     if (!lun_list_alone(&core->faults))
         return true;
     if (S->owed == 0 || !S->ran)

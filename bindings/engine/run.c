@@ -321,10 +321,15 @@ static bool shut_with(lua_State *L, lunl_state *S, int idx, int fn)
     lun_list_drop(&S->lost_fault.link);
     lunl_loop_shut(L, loop);
     lunl_trim_pool(L, S, 16);
+    S->trim_after = 0;
     return interrupted;
 }
 
-bool lunl_teardown(lua_State *L, lunl_state *S, int idx)
+/*
+ * Cancels and awaits what is left on the loop object at `idx`, in rounds, then closes it. True if a
+ * KeyboardInterrupt came up meanwhile (thrown by an exception handler, say): it is on the stack.
+ */
+static bool tear_down(lua_State *L, lunl_state *S, int idx)
 {
     return shut_with(L, S, idx, S->teardown);
 }
@@ -376,7 +381,7 @@ static int l_run(lua_State *L)
     lunl_loop *loop = lunl_new_loop(L, 0);
     lua_insert(L, 1);
     int status = run_main(L, S, 1, 2);
-    bool interrupted = lunl_teardown(L, S, 1);
+    bool interrupted = tear_down(L, S, 1);
     lunl_interrupt_end(loop);
     if (status != LUA_OK) {
         /* An error of main's own is not replaced. */
@@ -454,7 +459,7 @@ static int l_runner_close(lua_State *L)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "a Runner cannot be closed while a loop runs");
     r->closed = true;
     lunl_interrupt_begin(loop, NULL);
-    bool interrupted = lunl_teardown(L, S, lua_gettop(L));
+    bool interrupted = tear_down(L, S, lua_gettop(L));
     lunl_interrupt_end(loop);
     return interrupted ? lua_error(L) : 0;
 }

@@ -32,14 +32,11 @@ typedef struct lunl_condition {
 
 extern const lunl_type lunl_lock_type, lunl_condition_type;
 
-/* acquire, release, locked and guard, for every type that lunl_check_permits knows. */
+/* acquire, release, locked and guard, of Lock, Semaphore and Condition. */
 extern const luaL_Reg lunl_permit_methods[];
 
 /* Makes `p` a lock that nobody holds. */
 void lunl_lock_init(lunl_permits *p);
-
-/* The permits of the Lock, Semaphore or Condition at `idx`, or TypeError. */
-lunl_permits *lunl_check_permits(lua_State *L, int idx);
 
 /* True if the lock is held by a task that knows it: not free, and not on its way to a
  * waiter. */

@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOTE_FN = 1, NOTE_NAME, NOTE_CORO, NOTE_SOURCE };
-
 int lunl_reset_thread(lua_State *co, lua_State *from)
 {
 #if LUA_VERSION_NUM > 504 || LUA_VERSION_RELEASE_NUM >= 50406
@@ -234,7 +232,7 @@ static int body(lua_State *L)
     lua_pushvalue(L, lua_upvalueindex(3));
     lua_getiuservalue(L, 1, 2);
     if (t->t.done.guest & LUNL_NOTES) {
-        lua_rawgeti(L, 3, NOTE_FN);
+        lua_rawgeti(L, 3, LUNL_NOTE_FN);
         lua_replace(L, 3);
     }
     int n = push_arguments(L, t);

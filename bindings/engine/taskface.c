@@ -2,11 +2,10 @@
 /*
  * taskface.c - tasks as scripts see them: their methods, their names, the stock yield, cancel.
  */
+#include "../lunation_lua.h"
 #include "../state.h"
 
 #include <string.h>
-
-enum { NOTE_FN = 1, NOTE_NAME, NOTE_CORO, NOTE_SOURCE };
 
 static lunl_task *check_task(lua_State *L)
 {
@@ -26,7 +25,7 @@ static void push_notes(lua_State *L, int idx, lunl_task *t)
         return;
     lua_createtable(L, 4, 0);
     lua_insert(L, -2);
-    lua_rawseti(L, -2, NOTE_FN);
+    lua_rawseti(L, -2, LUNL_NOTE_FN);
     lua_pushvalue(L, -1);
     lunl_set_second(L, idx, &t->t.done);
     t->t.done.guest |= LUNL_NOTES;
@@ -39,7 +38,7 @@ static void push_note(lua_State *L, int idx, lunl_task *t, int note)
     if (t->t.done.guest & LUNL_NOTES) {
         lua_rawgeti(L, -1, note);
         lua_replace(L, -2);
-    } else if (note != NOTE_FN) {
+    } else if (note != LUNL_NOTE_FN) {
         lua_pop(L, 1);
         lua_pushnil(L);
     }
@@ -49,21 +48,36 @@ uint16_t lunl_note_source(lua_State *L, int idx)
 {
     lua_createtable(L, 4, 0);
     lua_getiuservalue(L, idx, 2);
-    lua_rawseti(L, -2, NOTE_FN);
+    lua_rawseti(L, -2, LUNL_NOTE_FN);
     luaL_where(L, 1);
-    lua_rawseti(L, -2, NOTE_SOURCE);
+    lua_rawseti(L, -2, LUNL_NOTE_SOURCE);
     lua_setiuservalue(L, idx, 2);
     return LUNL_NOTES;
 }
 
+void lunl_show_as(lua_State *L, int idx)
+{
+    lunl_state *S = lunl_get_state(L);
+    lunl_task *t = S ? S->task : NULL;
+    idx = lua_absindex(L, idx);
+    if (!t || lun_future_done(&t->t.done))
+        return;
+    luaL_checkstack(L, 4, NULL);
+    lunl_push_held(L, S, t->t.done.order);
+    push_notes(L, lua_gettop(L), t);
+    lua_pushvalue(L, idx);
+    lua_rawseti(L, -2, LUNL_NOTE_FN);
+    lua_pop(L, 2);
+}
+
 void lunl_push_source(lua_State *L, int idx, lunl_task *t)
 {
-    push_note(L, idx, t, NOTE_SOURCE);
+    push_note(L, idx, t, LUNL_NOTE_SOURCE);
 }
 
 static void push_name(lua_State *L, int idx, lunl_task *t)
 {
-    push_note(L, idx, t, NOTE_NAME);
+    push_note(L, idx, t, LUNL_NOTE_NAME);
     if (!lua_isnil(L, -1))
         return;
     lua_pop(L, 1);
@@ -132,7 +146,7 @@ static void push_wait_for(lua_State *L, lunl_state *S, lunl_task *t)
         lunl_task *inner = (lunl_task *)on;
         lunl_push_held(L, S, inner->t.done.order);
         push_name(L, lua_gettop(L), inner);
-        push_note(L, lua_gettop(L) - 1, inner, NOTE_FN);
+        push_note(L, lua_gettop(L) - 1, inner, LUNL_NOTE_FN);
         lunl_push_where(L, -1);
         lua_pushfstring(L, "<Task pending name='%s' fn=<%s>>", lua_tostring(L, -3),
                         lua_tostring(L, -1));
@@ -146,7 +160,7 @@ static void push_wait_for(lua_State *L, lunl_state *S, lunl_task *t)
 void lunl_push_task_parts(lua_State *L, int idx, lunl_task *t)
 {
     push_name(L, idx, t);
-    push_note(L, idx, t, NOTE_FN);
+    push_note(L, idx, t, LUNL_NOTE_FN);
     lunl_push_where(L, -1);
     lua_replace(L, -2);
     push_wait_for(L, lunl_S(L), t);
@@ -176,9 +190,10 @@ static int throw_into(lua_State *L, lua_State *co)
 }
 
 /* The outcome of the settled future on top of co's stack, in its place: how many values. */
-static int deliver_foreign(lunl_state *S, lua_State *co, lun_future *f)
+static int deliver_foreign(lunl_state *S, lunl_task *t, lua_State *co, lun_future *f)
 {
     int at = lua_gettop(co), n = 0;
+    lunl_share_message(co, S, t, at, f);
     if (f->state == LUN_OK) {
         n = lunl_push_values(co, at, f);
         lua_remove(co, at);
@@ -199,7 +214,7 @@ int lunl_foreign_yield(lunl_state *S, lunl_task *t, int n)
     if (n == 0) {
         lun_task_yield(&t->t);
     } else if (f && f->loop == t->t.done.loop && lun_future_done(f)) {
-        return deliver_foreign(S, co, f);
+        return deliver_foreign(S, t, co, f);
     } else if (f && f->loop == t->t.done.loop && !lun_task_would_cycle(&t->t, f)) {
         lun_task_wait(&t->t, f, false);
     } else {
@@ -225,7 +240,7 @@ int lunl_foreign_resume(lunl_state *S, lunl_task *t)
         lunl_push_cancelled_of(S->L, S, t);
         return throw_into(S->L, co);
     }
-    return f ? deliver_foreign(S, co, f) : 0;
+    return f ? deliver_foreign(S, t, co, f) : 0;
 }
 
 /* ---- cancelling ---- */
@@ -327,7 +342,7 @@ static int l_set_name(lua_State *L)
     lunl_check_string(L, 2, NULL);
     push_notes(L, 1, t);
     lua_pushvalue(L, 2);
-    lua_rawseti(L, -2, NOTE_NAME);
+    lua_rawseti(L, -2, LUNL_NOTE_NAME);
     lua_settop(L, 1);
     return 1;
 }
@@ -338,7 +353,7 @@ static int l_set_name(lua_State *L)
 static int l_get_coro(lua_State *L)
 {
     lunl_task *t = check_task(L);
-    push_note(L, 1, t, NOTE_CORO);
+    push_note(L, 1, t, LUNL_NOTE_CORO);
     if (!lua_isnil(L, -1) || lun_future_done(&t->t.done))
         return 1;
     if (!t->co_slot && !lunl_bind_coroutine(L, lunl_S(L), t))
@@ -346,7 +361,7 @@ static int l_get_coro(lua_State *L)
     push_notes(L, 1, t);
     lunl_push_held(L, lunl_S(L), t->co_slot);
     lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, NOTE_CORO);
+    lua_rawseti(L, -3, LUNL_NOTE_CORO);
     t->t.done.guest |= LUNL_KEEP_THREAD;
     return 1;
 }
