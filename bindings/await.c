@@ -58,22 +58,58 @@ _Noreturn void lunl_refuse(lua_State *L, lunl_state *S)
                name);
 }
 
+/* Protected: a task and any values, which its user value 1 keeps from now on. */
+static int keep_values(lua_State *L)
+{
+    int n = lua_gettop(L) - 1;
+    lua_createtable(L, n, 0);
+    for (int i = 1; i <= n; i++) {
+        lua_pushvalue(L, i + 1);
+        lua_rawseti(L, n + 2, i);
+    }
+    lua_setiuservalue(L, 1, 1);
+    return 0;
+}
+
 /*
  * Somebody has the task's coroutine and might close it. What the task waits for must survive
  * that, so it is kept in user value 1, too, as the whole stack of the suspending function.
+ * Without the memory for that the task does not wait, but goes on with the error.
  */
 LUN_COLD static void keep_frame(lua_State *L, lunl_state *S)
 {
+    lun_task *t = &S->task->t;
     int n = lua_gettop(L);
-    luaL_checkstack(L, 4, NULL);
-    lua_rawgeti(L, lua_upvalueindex(2), S->task->t.done.order);
-    lua_createtable(L, n, 0);
-    for (int i = 1; i <= n; i++) {
-        lua_pushvalue(L, i);
-        lua_rawseti(L, n + 2, i);
+    if (lua_checkstack(L, n + 4)) {
+        lua_pushcfunction(L, keep_values);
+        lua_rawgeti(L, lua_upvalueindex(2), t->done.order);
+        for (int i = 1; i <= n; i++)
+            lua_pushvalue(L, i);
+        if (lua_pcall(L, n + 1, 0, 0) == LUA_OK)
+            return;
     }
-    lua_setiuservalue(L, n + 1, 1);
-    lua_settop(L, n);
+    lun_task_detach(t);
+    lun_loop_unqueue(t->done.loop, &t->job);
+    t->flags &= (uint8_t)~LUN_QUEUED;
+    luaL_error(L, "not enough memory");
+}
+
+void lunl_keep_suspended(lua_State *L, lunl_state *S, int idx, lunl_task *t)
+{
+    lua_State *co = lunl_task_co(S, t);
+    if (t->t.at == LUN_AT_NEW || !co || lua_status(co) != LUA_YIELD)
+        return;
+    int n = lua_gettop(co);
+    luaL_checkstack(L, 4, NULL);
+    lua_createtable(L, n, 0);
+    if (!lua_checkstack(co, 1))
+        luaL_error(L, "not enough memory");
+    for (int i = 1; i <= n; i++) {
+        lua_pushvalue(co, i);
+        lua_xmove(co, L, 1);
+        lua_rawseti(L, -2, i);
+    }
+    lua_setiuservalue(L, idx, 1);
 }
 
 int lunl_suspend(lua_State *L, lunl_state *S, lua_KContext ctx, lua_KFunction k)

@@ -49,7 +49,7 @@ static const char help[] =
     "usage: lunation [options] [script [args]]\n"
     "Available options are:\n"
     "  -e stat         execute string 'stat'\n"
-    "  -i              enter interactive mode after executing 'script'\n"
+    "  -i              interactive mode: not there yet\n"
     "  -l mod          require library 'mod' into global 'mod'\n"
     "  -l g=mod        require library 'mod' into global 'g'\n"
     "  -v, --version   show version information\n"

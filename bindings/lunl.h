@@ -205,8 +205,8 @@ struct lunl_state {
     uint64_t tasks_made; /* for Task-N */
     uint32_t owed; /* failed futures that nobody has looked at and that are not reported */
     bool ran;      /* Lua has run since the last collection for those */
-    uint64_t collect_after;  /* real nanoseconds: rationing of such collections */
-    uint64_t trim_after;    /* nanoseconds of a loop's clock: rationing of trims of the pool */
+    uint64_t collect_after; /* real nanoseconds: rationing of such collections */
+    uint64_t trim_after; /* nanoseconds of a loop's clock: rationing of trims of the pool */
     volatile int interrupts; /* SIGINTs that came under this run */
     lun_task *main_task;     /* whom the first of them cancels, or NULL */
     bool interrupted;        /* a KeyboardInterrupt is leaving the run call */
@@ -258,6 +258,7 @@ enum lunl_guest {
     LUNL_OWED = 128,       /* counted in S->owed */
     LUNL_TRACED = 256,     /* failed: user value 2 is its failure record, see value.c */
     LUNL_MADE_ERROR = 512, /* cancelled: user value 1 is the CancelledError already */
+    LUNL_TIMED_OUT = 1024, /* task: asked to stop by a timeout of its own, see timeout.c */
 };
 
 struct lunl_loop {
@@ -269,6 +270,8 @@ struct lunl_loop {
     int mt_future, mt_task; /* registry references: metatables that keep this alive */
     uint32_t slot;          /* held while it runs */
     bool closed, debug, in_handler;
+    /* It is being closed: closers and finalisers that run then must not do it again. */
+    bool ending;
     double slow_callback_duration;
     double shutdown_grace;
     void *signals; /* io/signal.c's own */
@@ -354,9 +357,12 @@ void lunl_peek_error(lua_State *L, int idx, lun_future *f);
 int lunl_outcome(lua_State *L, int idx, lun_future *f);
 /*
  * Fails the future at `idx` with the error on top (popped): it is CANCELLED if the error is a
- * CancelledError. Not for unfinished tasks.
+ * CancelledError. Not for unfinished tasks. The error's trace is the stack from `level` on.
  */
-void lunl_fail(lua_State *L, int idx, lun_future *f);
+enum { LUNL_NO_TRACE = -1 };
+/* For a message handler: keeps the trace of the error at `error`, which is thrown again later. */
+void lunl_record_throw(lua_State *L, int error);
+void lunl_fail(lua_State *L, int idx, lun_future *f, int level);
 /* Marks the error as retrieved: it will not be reported. */
 void lunl_seen(lunl_state *S, lun_future *f);
 
@@ -447,6 +453,8 @@ int lunl_op_await(lua_State *L, lunl_state *S, lun_op *op, int begun, int object
  * Raises only if there is no memory.
  */
 void lunl_report(lua_State *L, lunl_loop *loop, const char *kind);
+/* Pushes the context that all reports about the task at absolute index `idx` begin with. */
+void lunl_task_report(lua_State *L, int idx, const char *message);
 
 /*
  * Calls the function `nargs` places below the top as a callback of the loop, from the base
@@ -504,60 +512,6 @@ extern const luaL_Reg lunl_fault_methods[];
 void lunl_fault_init(lunl_loop *loop);
 /* engine/print.c: prints the report in the table at `ctx` to stderr, as the default handler does. */
 void lunl_print_context(lua_State *L, int ctx);
-
-/*
- * engine/join.c, for race.c too: the join of a combinator, with the deadline of the whole. User
- * value 1 of the userdata is the list of the children, which therefore outlive the arms.
- */
-typedef struct lunl_join {
-    const lunl_type *type; /* first word */
-    lun_join *join;        /* owned; NULL once closed */
-    lun_loop *loop;        /* borrowed; the children's metatables keep it */
-    lun_timer timer;       /* idle if there is no deadline */
-    uint32_t in_time;      /* once expired: the number of the last completion before that */
-    bool expired;
-    bool busy;  /* iterator: a task is suspended in it */
-    bool ended; /* iterator: that task is to close it */
-} lunl_join;
-
-extern const lunl_type lunl_join_type; /* of joins that no script sees */
-
-/* The length of the list at `arg`; TypeError if it is no table. */
-uint32_t lunl_check_list(lua_State *L, int arg);
-/* Field `timeout` of the options table or nil at `arg`: seconds, or infinity. */
-double lunl_opt_timeout(lua_State *L, int arg);
-/* Pushes nil, in the place of the list of children, and a join with room for `n` of them. */
-lunl_join *lunl_join_new(lua_State *L, lunl_loop *loop, const lunl_type *type, uint32_t n,
-                         uint32_t need, uint8_t rule);
-/* The table on top (popped) becomes the list at `children`, below the join. */
-void lunl_join_children(lua_State *L, int children);
-/*
- * Pushes the list of children and the join for the `n` awaitables of the list at `arg`; checks
- * them all before it makes a task of any.
- */
-lunl_join *lunl_join_open(lua_State *L, lunl_loop *loop, const lunl_type *type, int arg,
-                          uint32_t n, uint32_t need, uint8_t rule);
-/* Puts those that had ended before into the order in which they ended. */
-void lunl_join_sort(lua_State *L, lunl_join *g);
-/* The join is over, though nothing has ended, in `seconds` from now; infinity: never. */
-void lunl_join_deadline(lua_State *L, lunl_join *g, double seconds);
-/* RuntimeError if a child waits for `t`, which is about to wait for all of them. */
-void lunl_join_refuse_cycle(lua_State *L, lunl_join *g, lun_task *t);
-/* Suspends `t` until the join is met, which it is not yet. */
-int lunl_join_wait(lua_State *L, lunl_state *S, lun_task *t, lunl_join *g, lua_KContext ctx,
-                   lua_KFunction k);
-/* In the continuation: the task; throws the CancelledError that the join has passed on. */
-lun_task *lunl_join_resumed(lua_State *L, lunl_state *S, lunl_join *g);
-/* Cancels the children that are left; the join now waits for all of them. */
-void lunl_join_break(lua_State *L, lunl_state *S, lunl_join *g);
-/*
- * The first results of all children, in order: the list of children at `children` becomes the
- * list of results, pushed. If a child stopped the join, its error is thrown, unless `errors`:
- * then errors are results, and a table of them alone is pushed as well. How many were pushed.
- */
-int lunl_join_results(lua_State *L, lunl_join *g, int children, bool errors);
-/* Drops the arms and the timer; harmless if done before. */
-void lunl_join_close(lunl_join *g);
 
 /*
  * engine/timeout.c, for scopes that ask their own task to stop. Enter: the running task, kept in

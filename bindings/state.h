@@ -147,6 +147,12 @@ void lunl_task_destroy(lua_State *L, lunl_state *S, lunl_task *t);
 /* A task in the queue of a closing loop: if it has ended, its slot goes. */
 void lunl_let_go_queued(lua_State *L, lunl_state *S, lunl_task *t);
 
+/*
+ * Somebody gets the coroutine of the unfinished task at `idx` and might close it: what it waits
+ * for is kept without it. Later waits see LUNL_KEEP_THREAD and do that by themselves.
+ */
+void lunl_keep_suspended(lua_State *L, lunl_state *S, int idx, lunl_task *t);
+
 /* Drops the coroutines of the pool. */
 void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep);
 
@@ -164,6 +170,8 @@ int lunl_reset_thread(lua_State *co, lua_State *from);
 int lunl_drive(lua_State *L, lunl_state *S, int idx, enum lun_ran *ran);
 /* Calls the closure in registry slot `fn` with `ud` as the running loop; lua_pcall's status. */
 int lunl_at_base(lua_State *L, lunl_state *S, int idx, int fn, void *ud);
+/* lunl_check_loop for one that is to run: RuntimeError, too, for one that is just being closed. */
+lunl_loop *lunl_check_runnable(lua_State *L, int arg);
 /* RuntimeError if a loop runs. */
 void lunl_check_idle(lua_State *L, lunl_state *S);
 /* Runs it until the awaitable at `idx` is done; its results, or throws. */

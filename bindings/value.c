@@ -21,6 +21,7 @@ typedef struct lunl_failure {
     lun_future *f;   /* user value 1 */
     uint64_t number; /* order of failing */
     size_t size;     /* of the trace */
+    bool again;      /* of an error that `f`'s task throws again, see lunl_record_throw */
     char trace[];
 } lunl_failure;
 
@@ -186,23 +187,32 @@ static void push_origin(lua_State *L, lunl_state *S, int error, bool object)
     }
 }
 
+/* Pushes a record of `f` with that trace. */
+static lunl_failure *new_record(lua_State *L, lun_future *f, const char *trace, size_t size)
+{
+    lunl_failure *r = lua_newuserdatauv(L, sizeof *r + size, 3);
+    *r = (lunl_failure){.type = &failure_type, .f = f, .size = size};
+    memcpy(r->trace, trace, size);
+    return r;
+}
+
 void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool object,
                          int level)
 {
     lunl_state *S = lunl_S(L);
     char text[2048];
-    size_t size = S->running == L ? lunl_trace_task(L, level, text, sizeof text)
-                                  : lunl_trace_text(L, level, text, sizeof text);
+    size_t size = 0;
+    if (level != LUNL_NO_TRACE)
+        size = S->running == L ? lunl_trace_task(L, level, text, sizeof text)
+                               : lunl_trace_text(L, level, text, sizeof text);
     luaL_checkstack(L, 8, NULL);
-    lunl_failure *r = lua_newuserdatauv(L, sizeof *r + size, 3);
+    lunl_failure *r = new_record(L, f, text, size);
     int at = lua_gettop(L);
     if (lun_future_done(f)) {
         /* A finaliser has settled it while memory was asked for. */
         lua_pop(L, 1);
         return;
     }
-    *r = (lunl_failure){.type = &failure_type, .f = f, .size = size};
-    memcpy(r->trace, text, size);
     lua_pushvalue(L, idx);
     lua_setiuservalue(L, at, RECORD_FUTURE);
     lua_getiuservalue(L, idx, 2);
@@ -216,6 +226,9 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool o
     }
     lua_setiuservalue(L, at, RECORD_BEFORE);
     push_origin(L, S, error, object);
+    const lunl_failure *origin = lua_touserdata(L, -1);
+    if (origin && origin->again && origin->f == f)
+        r->size = 0; /* the whole trace is there already */
     lua_setiuservalue(L, at, RECORD_ORIGIN);
     if (object) {
         lua_pushvalue(L, at);
@@ -225,6 +238,31 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool o
     lua_setmetatable(L, at);
     lua_setiuservalue(L, idx, 2);
     f->guest |= LUNL_TRACED;
+}
+
+void lunl_record_throw(lua_State *L, int error)
+{
+    lunl_state *S = lunl_get_state(L);
+    bool object = lunl_error_is(L, error, LUNL_BASE_ERROR);
+    char text[2048];
+    if (!S || !S->task || (!object && !lua_topointer(L, error)))
+        return;
+    luaL_checkstack(L, 8, NULL);
+    size_t size = S->running == L ? lunl_trace_task(L, 1, text, sizeof text)
+                                  : lunl_trace_text(L, 1, text, sizeof text);
+    lunl_failure *r = new_record(L, &S->task->t.done, text, size);
+    int at = lua_gettop(L);
+    r->again = true;
+    lunl_push_held(L, S, S->task->t.done.order);
+    lua_setiuservalue(L, at, RECORD_FUTURE);
+    push_origin(L, S, error, object);
+    lua_setiuservalue(L, at, RECORD_ORIGIN);
+    if (object) {
+        lua_rawsetp(L, error, &trace_key);
+        return;
+    }
+    S->origin_error = lua_topointer(L, error);
+    lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
 }
 
 enum lun_state lunl_store_failure(lua_State *L, int idx, lun_future *f, bool cancelled)
@@ -254,7 +292,7 @@ enum lun_state lunl_store_error(lua_State *L, int idx, lun_future *f)
     return lunl_store_failure(L, idx, f, lunl_error_is(L, -1, LUNL_CANCELLED_ERROR));
 }
 
-void lunl_fail(lua_State *L, int idx, lun_future *f)
+void lunl_fail(lua_State *L, int idx, lun_future *f, int level)
 {
     idx = lua_absindex(L, idx);
     if (lua_isnil(L, -1)) {
@@ -264,7 +302,7 @@ void lunl_fail(lua_State *L, int idx, lun_future *f)
     lua_Integer bits = lunl_error_bits(L, -1);
     bool cancelled = bits >> LUNL_CANCELLED_ERROR & 1;
     if (!cancelled)
-        lunl_record_failure(L, idx, f, lua_gettop(L), bits != 0, 1);
+        lunl_record_failure(L, idx, f, lua_gettop(L), bits != 0, level);
     if (lun_future_done(f))
         lunl_throw(L, LUNL_INVALID_STATE_ERROR,
                    "the future was settled by a finaliser meanwhile");
@@ -398,11 +436,11 @@ static void add_traces(lua_State *L, luaL_Buffer *b, int record)
             luaL_addvalue(b);
             i = SHOWN;
         }
-        if (i < n)
-            luaL_addstring(b, between);
         lua_rawgeti(L, list, i);
         lunl_failure *r = lua_touserdata(L, -1);
         lua_pop(L, 1);
+        if (i < n && r->size > 0)
+            luaL_addstring(b, between);
         luaL_addlstring(b, r->trace, r->size);
     }
     luaL_pushresult(b);

@@ -41,6 +41,13 @@ describe("lunation", function()
       ]], "a", "b"))
     end)
 
+    it("whose task goes by its name", function()
+      local path = script "print(require 'lunation'.current_task())"
+      ok("<Task pending name='Task-1' fn=<main chunk@" .. path .. ":0>>\n", lunation("-e", "x = 1", path))
+      ok("<Task pending name='Task-1' fn=<main chunk@(command line):0>>\n",
+        lunation("--debug", "-e", "print(require 'lunation'.current_task())"))
+    end)
+
     it("that is old and synchronous", function()
       ok("55\n", lunation(script [[
         local function sum(n) return n == 0 and 0 or n + sum(n - 1) end

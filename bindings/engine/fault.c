@@ -303,6 +303,19 @@ void lunl_fault_init(lunl_loop *loop)
     lun_handler_push(&loop->loop, &loop->handler);
 }
 
+void lunl_task_report(lua_State *L, int idx, const char *message)
+{
+    lua_createtable(L, 0, 6);
+    lua_pushstring(L, message);
+    lua_setfield(L, -2, "message");
+    lua_pushvalue(L, idx);
+    lua_setfield(L, -2, "future");
+    lua_pushvalue(L, idx);
+    lua_setfield(L, -2, "task");
+    lunl_push_source(L, idx, lua_touserdata(L, idx));
+    lua_setfield(L, -2, "source_traceback");
+}
+
 void lunl_report(lua_State *L, lunl_loop *loop, const char *kind)
 {
     int ctx = lua_gettop(L);

@@ -113,7 +113,7 @@ static int l_set_exception(lua_State *L)
 {
     lun_future *f = check_plain(L, "set_exception");
     lua_settop(L, 2);
-    lunl_fail(L, 1, f);
+    lunl_fail(L, 1, f, 1);
     return 0;
 }
 

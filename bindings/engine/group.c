@@ -143,15 +143,13 @@ static void group_run(lun_job *job)
         let_go(L, g);
 }
 
-/*
- * --- async.TaskGroup() -> group: a closable whose block ends when all tasks made by
+/* --- async.TaskGroup() -> group: a closable whose block ends when all tasks made by
  * group:create_task have. The first that fails cancels the others and the task in the
  * block, and the block throws an ExceptionGroup of all errors, in the order of their
  * coming, that of the block itself last; KeyboardInterrupt is thrown bare. An error or
  * cancellation of the block cancels the tasks. The end of the block suspends; a cancel
  * there goes to the tasks, and all of them are awaited. RuntimeError outside a task. Does
- * not suspend itself.
- */
+ * not suspend itself. */
 static int l_task_group(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -207,12 +205,10 @@ static uint32_t take_place(lua_State *L, struct group *g)
     return place;
 }
 
-/*
- * --- group:create_task(fn, ...) -> Task: schedules fn(...) like async.create_task, as a
+/* --- group:create_task(fn, ...) -> Task: schedules fn(...) like async.create_task, as a
  * task of the group. Any task may call it while the block lasts. TypeError if fn cannot be
  * called; RuntimeError once the group is cancelling its tasks or has ended. Does not
- * suspend.
- */
+ * suspend. */
 static int l_create_task(lua_State *L)
 {
     struct group *g = lunl_check(L, 1, &group_type);
@@ -376,11 +372,9 @@ static _Noreturn void refuse_cycle(lua_State *L, lunl_state *S, struct group *g)
                "a task of the TaskGroup waits for the task whose block it is");
 }
 
-/*
- * --- group:__close(err): the end of the block: waits for all tasks of the group and throws
+/* --- group:__close(err): the end of the block: waits for all tasks of the group and throws
  * what failed, see async.TaskGroup. RuntimeError in another task. Suspends; a cancel is
- * passed to the tasks and thrown when they have ended.
- */
+ * passed to the tasks and thrown when they have ended. */
 static int l_group_close(lua_State *L)
 {
     struct group *g = lunl_check(L, 1, &group_type);

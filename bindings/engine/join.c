@@ -14,7 +14,7 @@
  * so a collector that finds both dead finalises the userdata, which drops the arms, before
  * the memory of a child goes.
  */
-#include "../lunl.h"
+#include "join.h"
 
 #include <math.h>
 #include <stdlib.h>

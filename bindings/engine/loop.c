@@ -257,12 +257,20 @@ void lunl_loop_shut(lua_State *L, lunl_loop *loop)
 
 /* ---- methods ---- */
 
+lunl_loop *lunl_check_runnable(lua_State *L, int arg)
+{
+    lunl_loop *loop = lunl_check_loop(L, arg);
+    if (loop->ending)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "Event loop is closing");
+    return loop;
+}
+
 /* --- loop:run_until_complete(fn_or_future) -> results
  * Runs the loop until it is done; a function runs as a new task. Its results, or its error thrown.
  * RuntimeError if a loop runs already in this Lua state, or if the loop was stopped before. */
 static int l_run_until_complete(lua_State *L)
 {
-    lunl_loop *loop = lunl_check_loop(L, 1);
+    lunl_loop *loop = lunl_check_runnable(L, 1);
     lua_settop(L, 2);
     if (!lunl_awaitable(L, 2))
         lunl_type_error(L, 2, "awaitable");
@@ -272,7 +280,7 @@ static int l_run_until_complete(lua_State *L)
 /* --- loop:run_forever(): runs until loop:stop(). RuntimeError as run_until_complete. */
 static int l_run_forever(lua_State *L)
 {
-    lunl_loop *loop = lunl_check_loop(L, 1);
+    lunl_loop *loop = lunl_check_runnable(L, 1);
     lunl_state *S = loop->S;
     enum lun_ran ran;
     if (lunl_drive(L, S, 1, &ran) != LUA_OK)
@@ -296,7 +304,7 @@ static int l_stop(lua_State *L)
 static int l_close(lua_State *L)
 {
     lunl_loop *loop = check_any(L, 1);
-    if (loop->closed)
+    if (loop->closed || loop->ending)
         return 0;
     if (loop->loop.running)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "Cannot close a running event loop");

@@ -107,7 +107,8 @@ static const lunl_type defer_type = {"defer"};
 /* --- async.defer(fn) -> closable
  * For `local _ <close> = async.defer(fn)`: fn(err) is called once, on the way out of the
  * block; err is the error that leaves it, or nil. fn may await; its results are ignored, an
- * error of its own takes the place of err. Throws TypeError if fn cannot be called. */
+ * error of its own takes the place of err and has that as its `context`. Throws TypeError if fn
+ * cannot be called. */
 static int l_defer(lua_State *L)
 {
     lunl_check_callable(L, 1);
@@ -117,12 +118,31 @@ static int l_defer(lua_State *L)
     return 1;
 }
 
+/* Message handler of the function: the stack is gone when its error is thrown again. */
+static int record_throw(lua_State *L)
+{
+    lunl_record_throw(L, 1);
+    lua_settop(L, 1);
+    return 1;
+}
+
+enum { CLOSE_ERROR = 2, CLOSE_HANDLER = 3 };
+
+/* The function has ended: an error of its own goes on, with the one before as its context. */
 static int close_k(lua_State *L, int status, lua_KContext ctx)
 {
-    (void)L;
-    (void)status;
     (void)ctx;
-    return 0;
+    if (status == LUA_OK || status == LUA_YIELD)
+        return 0;
+    if (lunl_error_is(L, -1, LUNL_BASE_ERROR) && !lua_rawequal(L, -1, CLOSE_ERROR)) {
+        lua_pushliteral(L, "context");
+        if (lua_rawget(L, -2) == LUA_TNIL) {
+            lua_pushvalue(L, CLOSE_ERROR);
+            lunl_error_set(L, -3, "context");
+        }
+        lua_pop(L, 1);
+    }
+    return lua_error(L);
 }
 
 /* --- defer:__close(err)
@@ -133,11 +153,14 @@ static int l_close(lua_State *L)
     if (d->called)
         return 0;
     d->called = true;
-    lua_settop(L, 2);
+    lua_settop(L, CLOSE_ERROR);
+    lua_pushcfunction(L, record_throw);
     lua_getiuservalue(L, 1, 1);
     lua_pushnil(L);
     lua_setiuservalue(L, 1, 1);
-    lua_insert(L, 2);
+    lua_pushvalue(L, CLOSE_ERROR);
+    if (!lua_isnil(L, CLOSE_ERROR))
+        return close_k(L, lua_pcallk(L, 1, 0, CLOSE_HANDLER, 0, close_k), 0);
     lua_callk(L, 1, 0, 0, close_k);
     return 0;
 }

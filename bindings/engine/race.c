@@ -6,7 +6,7 @@
  * same however many children there are. map starts its children one after the other as
  * earlier ones end. race is decided by the first to end. The join itself: join.c.
  */
-#include "../lunl.h"
+#include "join.h"
 
 /* The stack of map. */
 enum { MAP_LIST = 1, MAP_FN, MAP_OPTIONS, MAP_CHILDREN, MAP_JOIN };

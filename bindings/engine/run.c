@@ -145,27 +145,13 @@ static void deliver_faults(lua_State *L, lunl_state *S, int idx)
     }
 }
 
-/* Pushes the context that all reports about the task at `idx` begin with. */
-static void push_task_context(lua_State *L, int idx, const char *message)
-{
-    lua_createtable(L, 0, 6);
-    lua_pushstring(L, message);
-    lua_setfield(L, -2, "message");
-    lua_pushvalue(L, idx);
-    lua_setfield(L, -2, "future");
-    lua_pushvalue(L, idx);
-    lua_setfield(L, -2, "task");
-    lunl_push_source(L, idx, lua_touserdata(L, idx));
-    lua_setfield(L, -2, "source_traceback");
-}
-
 /* A leftover failed while it was torn down: reported, unless somebody got the error. */
 static void report_leftover(lua_State *L, lunl_state *S, lunl_loop *loop, int idx)
 {
     lun_future *f = lua_touserdata(L, idx);
     if (f->state != LUN_ERROR || (f->flags & LUN_SEEN))
         return;
-    push_task_context(L, idx, "unhandled exception during loop shutdown");
+    lunl_task_report(L, idx, "unhandled exception during loop shutdown");
     lunl_peek_error(L, idx, f);
     lua_setfield(L, -2, "exception");
     lunl_push_trace(L, idx, f);
@@ -189,7 +175,7 @@ static void destroy_all(lua_State *L, lunl_state *S, int idx)
                 continue;
             lunl_push_held(L, S, t->t.done.order);
             int task = lua_gettop(L);
-            push_task_context(L, task, "Task was destroyed but it is pending!");
+            lunl_task_report(L, task, "Task was destroyed but it is pending!");
             luaL_Buffer b;
             luaL_buffinit(L, &b);
             luaL_addstring(&b, "suspended at:");
@@ -310,6 +296,7 @@ static int close_protected(lua_State *L)
 static bool shut_with(lua_State *L, lunl_state *S, int idx, int fn)
 {
     lunl_loop *loop = lua_touserdata(L, idx);
+    loop->ending = true;
     lunl_loop_keep(L, loop, idx);
     lua_rawgeti(L, LUA_REGISTRYINDEX, fn);
     lua_pushvalue(L, idx);
@@ -428,7 +415,7 @@ static int l_runner_run(lua_State *L)
     lunl_check_idle(L, S);
     lua_getiuservalue(L, 1, 1);
     lua_replace(L, 1);
-    lunl_loop *loop = lunl_check_loop(L, 1);
+    lunl_loop *loop = lunl_check_runnable(L, 1);
     int status = run_main(L, S, 1, 2);
     lunl_interrupt_end(loop);
     return status == LUA_OK ? lua_gettop(L) - 2 : lua_error(L);
@@ -451,7 +438,7 @@ static int l_runner_close(lua_State *L)
         return 0;
     lua_getiuservalue(L, 1, 1);
     lunl_loop *loop = lua_touserdata(L, -1);
-    if (loop->closed) {
+    if (loop->closed || loop->ending) {
         r->closed = true;
         return 0;
     }

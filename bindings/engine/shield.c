@@ -57,7 +57,7 @@ static int follow(lua_State *L)
         lun_future_settle(&s->done, LUN_OK);
     } else {
         lunl_push_error(L, 2, f);
-        lunl_fail(L, 1, &s->done);
+        lunl_fail(L, 1, &s->done, LUNL_NO_TRACE); /* the stack here is the loop's */
     }
     return 0;
 }
@@ -82,12 +82,10 @@ static void shield_run(lun_job *job)
     lunl_let_go(L, loop, s);
 }
 
-/*
- * --- async.shield(aw) -> Future: a future that ends as `aw` does, and whose cancellation
+/* --- async.shield(aw) -> Future: a future that ends as `aw` does, and whose cancellation
  * leaves `aw` running. A function or __await value becomes a new task; what is done already
  * is returned itself. If `aw` is cancelled, so is the shield. TypeError for what is no
- * awaitable, RuntimeError outside a running loop. Does not suspend.
- */
+ * awaitable, RuntimeError outside a running loop. Does not suspend. */
 static int l_shield(lua_State *L)
 {
     lunl_loop *loop = lunl_running_loop(L, lunl_S(L));

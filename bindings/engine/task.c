@@ -152,19 +152,12 @@ static void fail(lua_State *L, lunl_state *S, int idx, lunl_task *t)
 }
 
 /* Debug: a request was delivered, not taken back, and the task ended well all the same. */
-static void report_swallowed(lua_State *L, lunl_state *S, lunl_task *t, int idx)
+static void report_swallowed(lua_State *L, lunl_task *t, int idx)
 {
     lunl_loop *loop = lunl_loop_of(t->t.done.loop);
-    (void)S;
     if (!loop->debug || t->t.requests == 0 || (t->t.flags & LUN_MUST_CANCEL))
         return;
-    lua_createtable(L, 0, 3);
-    lua_pushliteral(L, "Cancellation was swallowed");
-    lua_setfield(L, -2, "message");
-    lua_pushvalue(L, idx);
-    lua_setfield(L, -2, "future");
-    lua_pushvalue(L, idx);
-    lua_setfield(L, -2, "task");
+    lunl_task_report(L, idx, "Cancellation was swallowed");
     lunl_report(L, loop, "swallowed");
 }
 
@@ -178,8 +171,13 @@ static int body_msgh(lua_State *L)
     lua_Integer bits = lunl_error_bits(L, 1);
     S->thrown = lua_topointer(L, 1);
     S->thrown_bits = bits;
-    if (!t || (bits >> LUNL_CANCELLED_ERROR & 1))
+    if (!t)
         return 1;
+    /* Nobody asks where a task was cancelled, but where its time was up: the TimeoutError itself
+     * is thrown by a closer, when the stack is gone. */
+    if ((bits >> LUNL_CANCELLED_ERROR & 1) && !(t->t.done.guest & LUNL_TIMED_OUT))
+        return 1;
+    t->t.done.guest &= (uint16_t)~LUNL_TIMED_OUT;
     if (lua_isnil(L, 1)) {
         lua_settop(L, 0);
         lunl_error_new(L, LUNL_ERROR, "nil");
@@ -200,7 +198,7 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
     if (status == LUA_OK || status == LUA_YIELD) {
         int n = lua_gettop(L) - 2;
         if (t->t.requests > 0)
-            report_swallowed(L, S, t, 1);
+            report_swallowed(L, t, 1);
         if (n == 0 && !(t->t.done.guest & LUNL_KEEP_THREAD))
             t->t.done.guest |= LUNL_NO_VALUES; /* user value 1 is nil already */
         else

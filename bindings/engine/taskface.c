@@ -217,6 +217,13 @@ int lunl_foreign_yield(lunl_state *S, lunl_task *t, int n)
         return deliver_foreign(S, t, co, f);
     } else if (f && f->loop == t->t.done.loop && !lun_task_would_cycle(&t->t, f)) {
         lun_task_wait(&t->t, f, false);
+        if (t->t.done.guest & LUNL_KEEP_THREAD) {
+            lunl_push_held(S->L, S, t->t.done.order);
+            lua_pushvalue(co, -1);
+            lua_xmove(co, S->L, 1);
+            lua_setiuservalue(S->L, -2, 1);
+            lua_pop(S->L, 1);
+        }
     } else {
         lua_pop(co, n);
         lunl_error_new(
@@ -359,6 +366,7 @@ static int l_get_coro(lua_State *L)
     if (!t->co_slot && !lunl_bind_coroutine(L, lunl_S(L), t))
         return lua_error(L);
     push_notes(L, 1, t);
+    lunl_keep_suspended(L, lunl_S(L), 1, t);
     lunl_push_held(L, lunl_S(L), t->co_slot);
     lua_pushvalue(L, -1);
     lua_rawseti(L, -3, LUNL_NOTE_CORO);

@@ -77,6 +77,7 @@ static void expire(lun_timer *timer, lun_loop *loop)
 {
     struct scope *s = lun_container(timer, struct scope, timer);
     s->expired = true;
+    s->task->done.guest |= LUNL_TIMED_OUT;
     lunl_loop_of(loop)->S->cancel_msg = 0;
     s->asked = lun_task_cancel(s->task);
 }
@@ -136,14 +137,12 @@ static int throw_timeout(lua_State *L, int cause)
     return lua_error(L);
 }
 
-/*
- * --- async.timeout(delay) -> scope: a closable that throws TimeoutError out of its block
+/* --- async.timeout(delay) -> scope: a closable that throws TimeoutError out of its block
  * when `delay` seconds (nil: no limit; <= 0: at the first await that suspends) have passed,
  * by way of a CancelledError at the await in progress. The error's `cause` is that
  * CancelledError. Other errors pass, and a block that swallows the cancellation ends well.
  * RuntimeError outside a task, TypeError for NaN or anything but a number. Does not
- * suspend, neither does the end of the block.
- */
+ * suspend, neither does the end of the block. */
 static int l_timeout(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -158,10 +157,8 @@ static int l_timeout(lua_State *L)
     return 1;
 }
 
-/*
- * --- async.timeout_at(when) -> scope: the same with a time of loop:time(), in seconds;
- * nil: no limit. A time that has passed expires at the first await that suspends.
- */
+/* --- async.timeout_at(when) -> scope: the same with a time of loop:time(), in seconds;
+ * nil: no limit. A time that has passed expires at the first await that suspends. */
 static int l_timeout_at(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -186,11 +183,9 @@ static int l_when(lua_State *L)
     return 1;
 }
 
-/*
- * --- scope:reschedule(when): moves the deadline to a time of loop:time(), in seconds; nil
+/* --- scope:reschedule(when): moves the deadline to a time of loop:time(), in seconds; nil
  * switches it off, a time that has passed expires soon. RuntimeError if the scope has
- * expired or ended. Does not suspend.
- */
+ * expired or ended. Does not suspend. */
 static int l_reschedule(lua_State *L)
 {
     struct scope *s = lunl_check(L, 1, &scope_type);
@@ -214,10 +209,8 @@ static int l_expired(lua_State *L)
     return 1;
 }
 
-/*
- * --- scope:__close(err): the end of the block; throws TimeoutError if the scope's own
- * request ends it by CancelledError, RuntimeError in another task. Does not suspend.
- */
+/* --- scope:__close(err): the end of the block; throws TimeoutError if the scope's own
+ * request ends it by CancelledError, RuntimeError in another task. Does not suspend. */
 static int l_scope_close(lua_State *L)
 {
     struct scope *s = lunl_check(L, 1, &scope_type);
@@ -344,15 +337,13 @@ static int expire_now(lua_State *L, lunl_state *S, lun_task *t, lun_future *f,
     return lunl_suspend(L, S, 0, wait_for_k);
 }
 
-/*
- * --- async.wait_for(aw, timeout) -> results of aw: waits at most `timeout` seconds (nil:
+/* --- async.wait_for(aw, timeout) -> results of aw: waits at most `timeout` seconds (nil:
  * for ever) for an awaitable; a function or __await value becomes a new task. When the time
  * is up, or the caller is cancelled, `aw` is cancelled, whoever else waits for it, and its
  * real end awaited: then TimeoutError (its `cause` the CancelledError), or CancelledError.
  * A value or error of `aw` wins over both. <= 0: done already, or cancelled at once.
  * TypeError for what is no awaitable or number, RuntimeError outside a task. Suspends; safe
- * to cancel.
- */
+ * to cancel. */
 static int l_wait_for(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

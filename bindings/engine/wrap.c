@@ -35,12 +35,10 @@ static int called(lua_State *L, int status, lua_KContext ctx)
     return lunl_await(L, lunl_S(L), 1, lua_touserdata(L, 1));
 }
 
-/*
- * --- wrapped(...) -> what the callback got: calls the function with `...` and a callback
+/* --- wrapped(...) -> what the callback got: calls the function with `...` and a callback
  * among them, and waits for the callback. Throws what the function throws; RuntimeError
  * outside a task. Suspends unless the callback came at once; safe to cancel: the callback
- * then does nothing.
- */
+ * then does nothing. */
 static int l_wrapped(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -79,14 +77,12 @@ static int parameters(lua_State *L)
     return ar.isvararg ? 0 : ar.nparams;
 }
 
-/*
- * --- async.wrap(fn, pos?) -> function: `fn`, which takes a callback as its argument number
+/* --- async.wrap(fn, pos?) -> function: `fn`, which takes a callback as its argument number
  * `pos` (1 to 200), as a function that waits and returns what the callback got. By default
  * the callback comes behind all other arguments, or, if a Lua function gets more than it
  * has parameters, as its last parameter. It may come at once, later, or never; its first
  * call counts. What `fn` itself returns is dropped. TypeError if `fn` cannot be called or
- * `pos` is no integer, ValueError if it is out of range. Does not suspend.
- */
+ * `pos` is no integer, ValueError if it is out of range. Does not suspend. */
 static int l_wrap(lua_State *L)
 {
     lunl_check_callable(L, 1);

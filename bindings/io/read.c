@@ -422,14 +422,7 @@ static int on_readable(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     lunl_state *S = lunl_S(L);
     lunl_stream *s = lua_touserdata(L, 1);
-    lun_future *on;
-    bool interrupted;
-    lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    s->reader = false;
-    if (interrupted)
-        lunl_throw_cancelled(L, S);
-    if (!s->c)
-        lunl_stream_fail(L, s, UV_ECANCELED, call_name[ctx & 3]);
+    lun_task *t = lunl_stream_resumed(L, S, s, &s->reader, call_name[ctx & 3]);
     return read_on(L, S, t, s, ctx);
 }
 

@@ -47,15 +47,9 @@ static void report(lua_State *L, lunl_loop *loop, int record, int task, lun_futu
         lua_pop(L, 1);
         return;
     }
-    lua_createtable(L, 0, 7);
+    lunl_task_report(L, task, "Unhandled exception in connection handler");
     lua_insert(L, -2);
     lua_setfield(L, -2, "exception");
-    lua_pushliteral(L, "Unhandled exception in connection handler");
-    lua_setfield(L, -2, "message");
-    lua_pushvalue(L, task);
-    lua_setfield(L, -2, "future");
-    lua_pushvalue(L, task);
-    lua_setfield(L, -2, "task");
     lua_getiuservalue(L, record, 2);
     lua_setfield(L, -2, "stream");
     lunl_push_trace(L, task, f);

@@ -354,6 +354,10 @@ int lunl_server_accept(lua_State *L, lunl_server *sv)
     if (!l->ready)
         return UV_EAGAIN;
     lunl_stream_push(L, l->ready, &l->ready_peer, sv->opts.limit);
+    if (!sv->l) { /* a finaliser has closed the server, and the connection with it */
+        lua_pop(L, 1);
+        return UV_ECANCELED;
+    }
     l->ready = NULL;
     return 0;
 }

@@ -62,8 +62,11 @@ lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
     lun_park_init(&s->writers, &c->h.loop->loop, NULL);
     s->peer = *peer;
     s->limit = limit;
-    s->c = c;
-    c->box = s;
+    /* A finaliser that ran just now may have closed the server whose connection this is. */
+    if (!c->h.closing) {
+        s->c = c;
+        c->box = s;
+    }
     return s;
 }
 
@@ -110,6 +113,20 @@ void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what)
     lunl_error_addr(L, err, what, lunl_addr_text(&s->peer, text));
     lua_error(L);
     abort();
+}
+
+lun_task *lunl_stream_resumed(lua_State *L, lunl_state *S, lunl_stream *s, bool *busy,
+                              const char *what)
+{
+    lun_future *on;
+    bool interrupted;
+    lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
+    *busy = false;
+    if (interrupted)
+        lunl_throw_cancelled(L, S);
+    if (!s->c)
+        lunl_stream_fail(L, s, UV_ECANCELED, what);
+    return t;
 }
 
 /* --- stream:close() closes the stream; output that `write` accepted still goes out. A task

@@ -79,6 +79,12 @@ lunl_stream *lunl_check_stream(lua_State *L);
 /* The same, open and of the running loop; else OSError EBADF "what address: closed" or
  * RuntimeError. */
 lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what);
+/*
+ * In a continuation: the task, which has waited in `s` and taken its mark `busy` off. Throws the
+ * CancelledError, or OSError ECANCELED "what address: CODE" if the stream was closed meanwhile.
+ */
+lun_task *lunl_stream_resumed(lua_State *L, lunl_state *S, lunl_stream *s, bool *busy,
+                              const char *what);
 /* Throws the OSError "what address: CODE". */
 _Noreturn void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what);
 

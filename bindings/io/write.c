@@ -148,14 +148,7 @@ static int on_writable(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     lunl_state *S = lunl_S(L);
     lunl_stream *s = lua_touserdata(L, 1);
-    lun_future *on;
-    bool interrupted;
-    lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    s->writer = false;
-    if (interrupted)
-        lunl_throw_cancelled(L, S);
-    if (!s->c)
-        lunl_stream_fail(L, s, UV_ECANCELED, "write");
+    lun_task *t = lunl_stream_resumed(L, S, s, &s->writer, "write");
     return write_on(L, S, t, s, (enum phase)ctx);
 }
 
@@ -217,14 +210,7 @@ static int on_out(lua_State *L, int status, lua_KContext ctx)
     (void)ctx;
     lunl_state *S = lunl_S(L);
     lunl_stream *s = lua_touserdata(L, 1);
-    lun_future *on;
-    bool interrupted;
-    lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    s->writer = false;
-    if (interrupted)
-        lunl_throw_cancelled(L, S);
-    if (!s->c)
-        lunl_stream_fail(L, s, UV_ECANCELED, "shutdown");
+    lun_task *t = lunl_stream_resumed(L, S, s, &s->writer, "shutdown");
     if (s->c->write_error)
         lunl_stream_fail(L, s, s->c->write_error, "shutdown");
     if (!s->c->shut_due)

@@ -276,6 +276,47 @@ describe("async.defer", function()
     assert.equal(1, n)
   end)
 
+  it("an error of its own has the one before as its context, and its trace", function()
+    local function cleanup() async.sleep(0) error(async.ValueError("cleanup")) end
+    local task = async.create_task(function()
+      local _ <close> = async.defer(cleanup)
+      async.sleep(60)
+    end)
+    turns()
+    task:cancel("stop")
+    async.wait { task }
+    local e = task:exception()
+    assert.equal("ValueError: cleanup", tostring(e))
+    assert.equal("CancelledError: stop", tostring(e.context))
+    assert.matches("^traceback:\n\t%[C%]: in [^\n]*'error'\n\t[^\n]*protect_spec.lua", async.traceback(e))
+    assert.is_nil(async.traceback(e):find("awaited by", 1, true))
+    -- also where it is caught, for any first error, and not of itself
+    local _, caught = pcall(function()
+      local _ <close> = async.defer(cleanup)
+      error("first", 0)
+    end)
+    assert.equal("first", caught.context)
+    local _, same = pcall(function()
+      local _ <close> = async.defer(error)
+      error(caught)
+    end)
+    assert.equal(caught, same)
+    assert.equal("first", same.context)
+    for _, other in ipairs { "text", false } do
+      local failed = async.create_task(function()
+        local _ <close> = async.defer(function() error(other, 0) end)
+        error("first")
+      end)
+      async.wait { failed }
+      assert.equal(other, failed:exception())
+      assert.is_nil((failed:traceback() or ""):find("awaited by", 1, true))
+    end
+    assert.equal(nil, select(2, pcall(function()
+      local _ <close> = async.defer(function() error() end)
+      error("first")
+    end)))
+  end)
+
   it("is not called if it is never closed", function()
     local n = 0
     async.defer(function() n = n + 1 end)

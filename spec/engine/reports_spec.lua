@@ -104,6 +104,16 @@ describe("an error that nobody looked at", function()
     assert.same({ "kept" }, reported(async.sleep, 0.002))
   end)
 
+  it("is not reported for the one that a closer's error took the place of", function()
+    local kept = async.create_task(function()
+      local _ <close> = async.defer(function() error("second", 0) end)
+      error(async.ValueError("first"))
+    end)
+    async.wait { kept }
+    assert.same({}, reported(async.sleep, 0.002))
+    assert.equal("second", kept:exception())
+  end)
+
   it("is reported though the loop sits idle", function()
     local loop, message = async.get_running_loop(), nil
     local before = loop:get_exception_handler()

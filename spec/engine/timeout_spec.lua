@@ -26,6 +26,18 @@ local function settle_late(fut, scope, ...)
   end)
 end
 
+describe("a timeout that ends its task", function()
+  it("tells where the time was up", function()
+    local function slow() async.sleep(60) return true end
+    local _, e = in_task(function()
+      local _ <close> = async.timeout(0.001)
+      return slow() and 1
+    end)
+    assert.equal("TimeoutError: timed out", tostring(e))
+    assert.matches("timeout_spec.lua:%d+: in upvalue 'slow'", async.traceback(e.cause))
+  end)
+end)
+
 local function class_in_message(e, class, ...)
   assert.is_true(async.isinstance(e, class))
   for _, text in ipairs { ... } do

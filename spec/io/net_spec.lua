@@ -24,6 +24,11 @@ local function serving(handler, fn)
   return table.unpack(results, 2, results.n)
 end
 
+-- Some machines, containers above all, know no names at all.
+local function needs_localhost()
+  if not pcall(net.getaddrinfo, "localhost") then pending("localhost has no address on this machine") end
+end
+
 local function live_handles() return async.get_running_loop():stats().handles end
 
 describe("the module", function()
@@ -32,6 +37,7 @@ end)
 
 describe("connect", function()
   it("reaches a server by name and by address", function()
+    needs_localhost()
     serving(function(stream) stream:write("hello\n") end, function(port)
       for _, host in ipairs { "127.0.0.1", "localhost" } do
         local stream <close> = net.connect(host, port)
@@ -52,6 +58,7 @@ describe("connect", function()
   end)
 
   it("tries the next address when one fails", function()
+    needs_localhost()
     -- ::1 refuses (the server listens on 127.0.0.1 alone), 127.0.0.1 works.
     serving(function(stream) stream:write("found\n") end, function(port)
       local stream <close> = net.connect("localhost", port)
@@ -61,6 +68,7 @@ describe("connect", function()
   end)
 
   it("throws the first error when all addresses fail", function()
+    needs_localhost()
     local e = refuses("OSError", "connect", net.connect, "localhost", sockets.dead_port())
     assert.equal("ECONNREFUSED", e.code)
     assert.is_true(#e.causes >= 1)
@@ -148,6 +156,7 @@ describe("listen", function()
   end)
 
   it("takes names, all addresses, and IPv6 if there is any", function()
+    needs_localhost()
     local named <close> = net.listen("localhost", 0)
     assert.is_true(named:address().port > 0)
     for _, host in ipairs { "", "*" } do
@@ -430,6 +439,7 @@ end)
 
 describe("getaddrinfo", function()
   it("gives addresses", function()
+    needs_localhost()
     local list = net.getaddrinfo("127.0.0.1", 80)
     assert.same({ { host = "127.0.0.1", port = 80, family = "inet" } }, list)
     local named = net.getaddrinfo("localhost", nil, { family = "inet" })
