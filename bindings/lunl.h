@@ -219,6 +219,7 @@ struct lunl_state {
     int origin;         /* registry slot: the failure record last delivered by an await */
     const void *thrown; /* what a task's message handler saw last, to be compared only */
     lua_Integer thrown_bits;  /* its lunl_error_bits */
+    uint64_t origin_task; /* number of the task that it was delivered to; 0: to none */
     const void *origin_error; /* its error, kept alive by it; NULL if there is none */
     int lost; /* registry reference: list of failure records to be reported */
     uint32_t n_lost, room_messages;
@@ -360,8 +361,10 @@ int lunl_outcome(lua_State *L, int idx, lun_future *f);
  * CancelledError. Not for unfinished tasks. The error's trace is the stack from `level` on.
  */
 enum { LUNL_NO_TRACE = -1 };
-/* For a message handler: keeps the trace of the error at `error`, which is thrown again later. */
-void lunl_record_throw(lua_State *L, int error);
+/*
+ * For a message handler: keeps the trace of the error at `error`, which is thrown again later;
+ * `same`: on the same stack, which then adds nothing to the trace. */
+void lunl_record_throw(lua_State *L, int error, bool same);
 void lunl_fail(lua_State *L, int idx, lun_future *f, int level);
 /* Marks the error as retrieved: it will not be reported. */
 void lunl_seen(lunl_state *S, lun_future *f);

@@ -2,8 +2,8 @@
 /*
  * state.c - the record of one Lua state, the table of held objects, and how types are made.
  *
- * The record is a userdata in the registry, so it dies with the Lua state, after everything that
- * was made later. What is held is found by its slot: an index of the anchors table on the Lua
+ * The record and its arrays are userdata in the registry, without finalisers: their memory goes
+ * with the Lua state, after the last finaliser of anybody has run. What is held is found by its slot: an index of the anchors table on the Lua
  * side and of `slots` on the C side, which also chains the free ones.
  */
 #include "state.h"
@@ -12,6 +12,7 @@
 #include <string.h>
 
 static const char state_key = 0;
+enum { STATE_SLOTS = 1, STATE_POOL }; /* user values of the record */
 
 static lunl_state nowhere; /* nothing ever runs in it */
 _Thread_local lunl_state *lunl_hot __attribute__((tls_model("initial-exec"))) = &nowhere;
@@ -21,25 +22,6 @@ lunl_state *lunl_make_hot(lunl_state *S)
     lunl_state *before = lunl_hot;
     lunl_hot = S ? S : &nowhere;
     return before;
-}
-
-/* Memory outside of Lua's collector, from the allocator of the Lua state. */
-static void *reallocate(lua_State *L, void *p, size_t old_size, size_t size)
-{
-    void *ud;
-    lua_Alloc alloc = lua_getallocf(L, &ud);
-    return alloc(ud, p, old_size, size);
-}
-
-static int state_gc(lua_State *L)
-{
-    lunl_state *S = lua_touserdata(L, 1);
-    reallocate(L, S->slots, S->room_slots * sizeof *S->slots, 0);
-    reallocate(L, S->pool, LUNL_POOL * sizeof *S->pool, 0);
-    S->slots = NULL;
-    S->pool = NULL;
-    S->n_slots = S->room_slots = S->n_pool = 0;
-    return 0;
 }
 
 lunl_state *lunl_get_state(lua_State *L)
@@ -60,19 +42,14 @@ lunl_state *lunl_make_state(lua_State *L)
     lunl_state *S = lunl_get_state(L);
     if (S)
         return S;
-    S = lua_newuserdatauv(L, sizeof *S, 0);
+    S = lua_newuserdatauv(L, sizeof *S, 2);
     memset(S, 0, sizeof *S);
     S->interrupt = S->lost = S->body = S->msgh = LUA_NOREF;
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, state_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_setmetatable(L, -2);
+    S->pool = lua_newuserdatauv(L, LUNL_POOL * sizeof *S->pool, 0);
+    lua_setiuservalue(L, -2, STATE_POOL);
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     S->main = lua_tothread(L, -1);
     lua_pop(L, 1);
-    S->pool = reallocate(L, NULL, 0, LUNL_POOL * sizeof *S->pool);
-    if (!S->pool)
-        luaL_error(L, "not enough memory");
     lua_createtable(L, 64, 0);
     S->anchors = new_ref(L);
     lua_newtable(L);
@@ -93,25 +70,33 @@ lunl_state *lunl_make_state(lua_State *L)
 
 static void grow_slots(lua_State *L, lunl_state *S)
 {
-    uint32_t room = S->room_slots ? S->room_slots * 2 : 64;
-    void *p = room < (1u << 24) || room == (1u << 24)
-                  ? reallocate(L, S->slots, S->room_slots * sizeof *S->slots,
-                               room * sizeof *S->slots)
-                  : NULL;
-    if (!p)
+    enum { FIRST = 64, MOST = 1 << 24 };
+    uint32_t had = S->room_slots, room = had ? had * 2 : FIRST;
+    if (room > MOST)
         luaL_error(L, "not enough memory");
-    S->slots = p;
-    S->slots[0].task = 0; /* no slot: tasks without a coroutine refer to it */
+    luaL_checkstack(L, 4, NULL);
+    struct lunl_slot *slots = lua_newuserdatauv(L, room * sizeof *slots, 0);
+    if (S->room_slots != had) {
+        /* A finaliser that ran meanwhile has needed more, too. */
+        lua_pop(L, 1);
+        return;
+    }
+    if (had > 0)
+        memcpy(slots, S->slots, had * sizeof *slots);
+    slots[0].task = 0; /* no slot: tasks without a coroutine refer to it */
+    S->slots = slots;
     S->room_slots = room;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
+    lua_insert(L, -2);
+    lua_setiuservalue(L, -2, STATE_SLOTS);
+    lua_pop(L, 1);
 }
 
 uint32_t lunl_next_slot(lua_State *L, lunl_state *S)
 {
-    if (S->free_slot != 0)
-        return S->free_slot;
-    if (S->n_slots + 1 >= S->room_slots)
+    while (S->free_slot == 0 && S->n_slots + 1 >= S->room_slots)
         grow_slots(L, S);
-    return S->n_slots + 1;
+    return S->free_slot ? S->free_slot : S->n_slots + 1;
 }
 
 uint32_t lunl_hold(lua_State *L, lunl_state *S, lunl_task *task)

@@ -21,6 +21,8 @@ typedef struct lunl_failure {
     lun_future *f;   /* user value 1 */
     uint64_t number; /* order of failing */
     size_t size;     /* of the trace */
+    uint64_t taker;  /* number of the task that it was last delivered to, 0 for none */
+    uint32_t depth;  /* records behind it */
     bool again;      /* of an error that `f`'s task throws again, see lunl_record_throw */
     char trace[];
 } lunl_failure;
@@ -141,16 +143,19 @@ void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f)
 {
     idx = lua_absindex(L, idx);
     lunl_seen(S, f);
-    bool traced = push_record(L, idx, f) != NULL;
+    lunl_failure *traced = push_record(L, idx, f);
     if (traced) {
+        traced->taker = S->task ? S->task->number : 0;
         /* Delivered: the finaliser has nothing to do any more, so it need not be called. */
         lua_pushnil(L);
         lua_setmetatable(L, -2);
         lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
     }
     lunl_peek_error(L, idx, f);
-    if (traced)
+    if (traced) {
         S->origin_error = lua_topointer(L, -1);
+        S->origin_task = S->task ? S->task->number : 0;
+    }
 }
 
 void lunl_forget_origin(lua_State *L, lunl_state *S)
@@ -178,9 +183,18 @@ int lunl_outcome(lua_State *L, int idx, lun_future *f)
  */
 static void push_origin(lua_State *L, lunl_state *S, int error, bool object)
 {
+    /* Only what this task was given: one object, or one text, may be thrown a million times, and
+     * would tie all those records into one chain. */
     if (object) {
         lua_rawgetp(L, error, &trace_key);
-    } else if (S->origin_error && S->origin_error == lua_topointer(L, error)) {
+        const lunl_failure *r = lua_touserdata(L, -1);
+        uint64_t taker = S->task ? S->task->number : 0;
+        if (r && r->taker != taker && !(S->task && r->f == &S->task->t.done)) {
+            lua_pop(L, 1);
+            lua_pushnil(L);
+        }
+    } else if (S->origin_error && S->origin_error == lua_topointer(L, error) && S->task &&
+               S->origin_task == S->task->number) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, S->origin);
     } else {
         lua_pushnil(L);
@@ -196,6 +210,31 @@ static lunl_failure *new_record(lua_State *L, lun_future *f, const char *trace, 
     return r;
 }
 
+/* A very long chain goes on from its beginning, the place of the throw: on top of the stack. */
+static void shorten(lua_State *L)
+{
+    enum { LONGEST = 200 };
+    const lunl_failure *r = lua_touserdata(L, -1);
+    if (!r || r->depth < LONGEST)
+        return;
+    while (lua_getiuservalue(L, -1, RECORD_ORIGIN) == LUA_TUSERDATA)
+        lua_replace(L, -2);
+    lua_pop(L, 1);
+}
+
+/* Tells the record at `at` which one the error brought along. */
+static void set_origin(lua_State *L, lunl_state *S, int at, int error, bool object)
+{
+    lunl_failure *r = lua_touserdata(L, at);
+    push_origin(L, S, error, object);
+    shorten(L);
+    const lunl_failure *origin = lua_touserdata(L, -1);
+    r->depth = origin ? origin->depth + 1 : 0;
+    if (origin && origin->again && origin->f == r->f)
+        r->size = 0; /* the whole trace is there already */
+    lua_setiuservalue(L, at, RECORD_ORIGIN);
+}
+
 void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool object,
                          int level)
 {
@@ -206,7 +245,7 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool o
         size = S->running == L ? lunl_trace_task(L, level, text, sizeof text)
                                : lunl_trace_text(L, level, text, sizeof text);
     luaL_checkstack(L, 8, NULL);
-    lunl_failure *r = new_record(L, f, text, size);
+    new_record(L, f, text, size);
     int at = lua_gettop(L);
     if (lun_future_done(f)) {
         /* A finaliser has settled it while memory was asked for. */
@@ -225,11 +264,7 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool o
         lua_replace(L, -2);
     }
     lua_setiuservalue(L, at, RECORD_BEFORE);
-    push_origin(L, S, error, object);
-    const lunl_failure *origin = lua_touserdata(L, -1);
-    if (origin && origin->again && origin->f == f)
-        r->size = 0; /* the whole trace is there already */
-    lua_setiuservalue(L, at, RECORD_ORIGIN);
+    set_origin(L, S, at, error, object);
     if (object) {
         lua_pushvalue(L, at);
         lua_rawsetp(L, error, &trace_key);
@@ -240,28 +275,28 @@ void lunl_record_failure(lua_State *L, int idx, lun_future *f, int error, bool o
     f->guest |= LUNL_TRACED;
 }
 
-void lunl_record_throw(lua_State *L, int error)
+void lunl_record_throw(lua_State *L, int error, bool same)
 {
     lunl_state *S = lunl_get_state(L);
     bool object = lunl_error_is(L, error, LUNL_BASE_ERROR);
     char text[2048];
     if (!S || !S->task || (!object && !lua_topointer(L, error)))
         return;
-    luaL_checkstack(L, 8, NULL);
+    luaL_checkstack(L, 16, NULL);
     size_t size = S->running == L ? lunl_trace_task(L, 1, text, sizeof text)
                                   : lunl_trace_text(L, 1, text, sizeof text);
     lunl_failure *r = new_record(L, &S->task->t.done, text, size);
     int at = lua_gettop(L);
-    r->again = true;
+    r->again = same;
     lunl_push_held(L, S, S->task->t.done.order);
     lua_setiuservalue(L, at, RECORD_FUTURE);
-    push_origin(L, S, error, object);
-    lua_setiuservalue(L, at, RECORD_ORIGIN);
+    set_origin(L, S, at, error, object);
     if (object) {
         lua_rawsetp(L, error, &trace_key);
         return;
     }
     S->origin_error = lua_topointer(L, error);
+    S->origin_task = S->task->number;
     lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
 }
 
@@ -347,9 +382,12 @@ static void push_report(lua_State *L, int r)
     lua_setfield(L, -3, "exception");
     lunl_push_trace(L, lua_gettop(L), failure->f);
     lua_setfield(L, -3, "traceback");
-    if (task) {
+    if (task)
         lunl_push_source(L, lua_gettop(L), (lunl_task *)failure->f);
-        lua_setfield(L, -3, "source_traceback");
+    else
+        lua_getiuservalue(L, r, RECORD_BEFORE);
+    lua_setfield(L, -3, "source_traceback");
+    if (task) {
         lua_pushvalue(L, -1);
         lua_setfield(L, -3, "task");
     }

@@ -42,7 +42,7 @@ describe("the README's", function()
     assert.equal("", stderr)
     assert.equal(0, status)
     assert.truthy(stdout:find("^hello Ada\thello Bob\nValueError: not you\ttrue\n"), stdout)
-    assert.truthy(stdout:find("greet", 1, true), stdout)
+    assert.truthy(stdout:find("traceback:\n\t[C]: in global 'error'\n", 1, true), stdout)
     assert.truthy(stdout:find("cleaned up after CancelledError\n$"), stdout)
   end)
 

@@ -223,9 +223,12 @@ static int propagate(lua_State *L, lunl_state *S, lua_State *co)
         lua_xmove(co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+        bool traced = S->origin_error && S->origin_error == lua_topointer(L, -1);
         luaL_where(L, 1);
         lua_insert(L, -2);
         lua_concat(L, 2);
+        if (traced)
+            S->origin_error = lua_topointer(L, -1);
     }
     return lua_error(L);
 }
@@ -251,7 +254,16 @@ static int wrapped_k(lua_State *L, int status, lua_KContext ctx)
 static int body_k(lua_State *L, int status, lua_KContext ctx)
 {
     (void)ctx;
-    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) : lua_error(L);
+    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) - 1 : lua_error(L);
+}
+
+/* Message handler: whoever resumes throws the error again, on another stack. */
+static int record_throw(lua_State *L)
+{
+    if (!lunl_error_is(L, 1, LUNL_CANCELLED_ERROR))
+        lunl_record_throw(L, 1, false);
+    lua_settop(L, 1);
+    return 1;
 }
 
 /*
@@ -261,7 +273,9 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
  */
 static int body(lua_State *L)
 {
-    return body_k(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, body_k), 0);
+    lua_pushcfunction(L, record_throw);
+    lua_insert(L, 1);
+    return body_k(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, 0, body_k), 0);
 }
 
 static int call_wrapped(lua_State *L)

@@ -10,12 +10,12 @@
  *
  * Laws:
  *  1. The end of the block waits on the group's join, which owns: requests that reach the
- * task there go on to the members, and nothing makes it return before all have ended.
+ *     task there go on to the members, and nothing makes it return before all have ended.
  *  2. The group asks its task to stop at most once and takes that back at the end of the
- * block.
+ *     block.
  *  3. An error stays with its task, owed, until it is put into the ExceptionGroup; so the
- * table in user value 2 keeps the members. The place of one that ended without an error is
- * used again: a group that lives long keeps as many tasks as it had at once.
+ *     table in user value 2 keeps the members. The place of one that ended without an error
+ *     is used again: a group that lives long keeps as many tasks as it had at once.
  */
 #include "../lunl.h"
 

@@ -100,14 +100,22 @@ static void on_done(lun_waiter *w)
 /* A callback is no reason to spare a future from a cancel. */
 static const lun_waiter_kind callback_waiter = {on_done, false};
 
+/* User value of a handle made in debug mode: where that was. */
+enum { SOURCE = 3 };
+
 /*
  * New held handle for the function and arguments from index `fn` to the top, on the stack. Its
  * caller queues it or lets it wait.
  */
 static lunl_handle *new_handle(lua_State *L, lunl_loop *loop, int fn, int nargs)
 {
-    lunl_handle *h = lunl_new(L, &handle_type, sizeof *h, 2);
+    lunl_handle *h =
+        lunl_new(L, &handle_type, sizeof *h, loop->debug ? SOURCE : SOURCE - 1);
     int at = lua_gettop(L);
+    if (loop->debug) {
+        luaL_where(L, 1);
+        lua_setiuservalue(L, at, SOURCE);
+    }
     if (nargs == 0) {
         lua_pushvalue(L, fn);
     } else {
@@ -310,6 +318,8 @@ void lunl_handle_context(lua_State *L, int idx, int context)
 {
     lua_pushvalue(L, idx);
     lua_setfield(L, context, "handle");
+    lua_getiuservalue(L, idx, SOURCE);
+    lua_setfield(L, context, "source_traceback");
     lua_getiuservalue(L, idx, 2);
     if (lunl_to_future(L, -1)) {
         lua_pushvalue(L, -1);

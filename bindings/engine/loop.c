@@ -2,8 +2,8 @@
 /*
  * loop.c - the loop object, and driving it: the only place from which turns are run.
  *
- * User values of a loop object: 1 the exception handler, 2 spare for the I/O rooms. It is kept
- * alive by the metatables of its futures. Errors that leave the base level (memory) are caught
+ * User values of a loop object: 1 the exception handler, 3 and 4 the metatables of its futures
+ * and tasks (future.c), which keep it alive. Errors that leave the base level (memory) are caught
  * here, so that the core is put in order before they go on.
  */
 #include "../state.h"

@@ -121,7 +121,7 @@ static int l_defer(lua_State *L)
 /* Message handler of the function: the stack is gone when its error is thrown again. */
 static int record_throw(lua_State *L)
 {
-    lunl_record_throw(L, 1);
+    lunl_record_throw(L, 1, true);
     lua_settop(L, 1);
     return 1;
 }

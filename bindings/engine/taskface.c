@@ -241,6 +241,8 @@ int lunl_foreign_resume(lunl_state *S, lunl_task *t)
     lua_State *co = lunl_task_co(S, t);
     lun_future *f;
     t->t.done.guest &= (uint16_t)~LUNL_FOREIGN;
+    if (lua_status(co) != LUA_YIELD)
+        return 0; /* closed from outside: resuming it says so */
     if (lun_task_resume(&t->t, &f)) {
         if (f)
             lua_pop(co, 1);

@@ -169,16 +169,19 @@ void lunl_handles_close(lunl_loop *loop)
     lunl_io *io = loop->io;
     if (!io)
         return;
+    /* First the requests: one that nobody took has a handle of its own, which it closes. */
+    lunl_ops_close(io);
     for (lun_link *l = io->handles.next, *next; l != &io->handles; l = next) {
         lunl_handle *h = lun_container(l, lunl_handle, link);
         next = l->next;
         if (!h->kind->lingers || !h->kind->lingers(h))
             lunl_handle_close(h);
+        if (lun_list_alone(next))
+            next = io->handles.next; /* a server took its next connection along */
     }
     linger(loop, io);
     while (!lun_list_alone(&io->handles))
         lunl_handle_close(lun_container(io->handles.next, lunl_handle, link));
-    lunl_ops_close(io);
     lunl_watchers_close(io);
     lun_loop_free(&loop->loop, io->chunk, LUNL_CHUNK);
     lun_loop_free(&loop->loop, io, sizeof *io);

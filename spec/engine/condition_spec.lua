@@ -1,23 +1,8 @@
 -- Condition: waiting without the lock, leaving with it, and where a notification goes when its waiter is cancelled.
 local async = require "lunation"
+local support = require "spec.support.tasks"
 
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
-local function started(fn, ...)
-  local task = async.create_task(fn, ...)
-  turns()
-  return task
-end
-
-local function thrown(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok, "nothing was thrown")
-  assert.is_true(async.isinstance(e, class), tostring(e))
-  return e
-end
+local turns, started, thrown = support.turns, support.started, support.thrown
 
 -- A task that waits for a notification; what it saw is in log.
 local function waiter(cond, log, name)

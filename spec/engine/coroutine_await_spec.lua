@@ -436,3 +436,20 @@ describe("async.coroutine", function()
     end)
   end)
 end)
+
+describe("an error out of a generator", function()
+  it("is traced to where it was thrown, through all that wrap", function()
+    local wrap, yield = async.coroutine.wrap, async.coroutine.yield
+    local function thrower(e) async.sleep(0) error(e, 0) end
+    for _, e in ipairs { async.ValueError("inside"), "inside" } do
+      local task = async.create_task(function()
+        for _ in wrap(function() for v in wrap(function() yield(1) thrower(e) end) do yield(v) end end) do end
+      end)
+      async.wait { task }
+      assert.matches("inside$", tostring(task:exception()))
+      local trace = task:traceback()
+      assert.matches("^traceback:\n\t%[C%]: in [^\n]*'error'\n[^\n]*in upvalue 'thrower'\n", trace)
+      assert.equal(2, select(2, trace:gsub("%[awaited by%]", "")), trace)
+    end
+  end)
+end)

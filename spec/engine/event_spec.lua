@@ -1,17 +1,8 @@
 -- Event: set wakes all that wait, and only those.
 local async = require "lunation"
+local support = require "spec.support.tasks"
 
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
-local function thrown(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok, "nothing was thrown")
-  assert.is_true(async.isinstance(e, class), tostring(e))
-  return e
-end
+local turns, thrown = support.turns, support.thrown
 
 describe("Event", function()
   it("is waited for until it is set", function()

@@ -1,61 +1,13 @@
 -- async.TaskGroup: a block that ends when all its tasks have.
 local async = require "lunation"
+local support = require "spec.support.tasks"
+
+local caught, class_in_message, turns, fail, patient, texts, reports =
+  support.caught, support.class_in_message, support.turns, support.fail, support.patient, support.texts,
+  support.reports
 
 local loop = async.get_running_loop()
 local me = async.current_task
-
-local function caught(f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  return e
-end
-
-local function class_in_message(e, class, ...)
-  assert.is_true(async.isinstance(e, class))
-  for _, text in ipairs { ... } do
-    assert.is_truthy(e.message:find(text, 1, true), e.message)
-  end
-end
-
-local function turns(n)
-  for _ = 1, n do async.sleep(0) end
-end
-
-local function fail(e, delay)
-  async.sleep(delay or 0)
-  error(e, 0)
-end
-
--- Waits to be cancelled, writes that down, takes its time, ends as told.
-local function patient(log, name, ending, cleanup)
-  local _, e = pcall(async.sleep, 30)
-  log[#log + 1] = name .. " " .. e.name
-  if cleanup then async.sleep(cleanup) end
-  if ending == "return" then return name end
-  error(ending or e, 0)
-end
-
-local function texts(e)
-  assert.is_true(async.isinstance(e, async.ExceptionGroup), tostring(e))
-  local list = {}
-  for i, x in ipairs(e.errors) do list[i] = tostring(x) end
-  return list
-end
-
-local function reports(f, expected)
-  local list = {}
-  local before = loop:get_exception_handler()
-  loop:set_exception_handler(function(_, context) list[#list + 1] = context end)
-  local ok, e = pcall(f)
-  for i = 1, 60 do
-    collectgarbage()
-    async.sleep(i < 4 and 0 or 0.002)
-    if i > 4 and #list >= (expected or 0) then break end
-  end
-  loop:set_exception_handler(before)
-  assert.is_true(ok, e)
-  return list
-end
 
 describe("TaskGroup", function()
   it("waits for all its tasks", function()

@@ -1,26 +1,10 @@
 -- Lock, Semaphore, BoundedSemaphore: who gets in when, what a cancel does to a place and to a grant, and guards.
 local async = require "lunation"
 local command = require "spec.support.command"
+local support = require "spec.support.tasks"
 
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
--- A task that has run until it waits.
-local function started(fn, ...)
-  local task = async.create_task(fn, ...)
-  turns()
-  return task
-end
-
--- fn(...) throws an error of that class; the error.
-local function thrown(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok, "nothing was thrown")
-  assert.is_true(async.isinstance(e, class), tostring(e))
-  return e
-end
+local turns, started, thrown, in_callback, each_order =
+  support.turns, support.started, support.thrown, support.in_callback, support.each_order
 
 -- A task that acquires `what` and notes it; whoever started it releases.
 local function taker(what, log, name)
@@ -37,13 +21,6 @@ local function cancel_all(...)
   end
 end
 
--- What fn gave, called in a callback of the loop.
-local function in_callback(fn)
-  local done = async.Future()
-  async.get_running_loop():call_soon(function() done:set_result(pcall(fn)) end)
-  return async.await(done)
-end
-
 -- Runs code in the stock interpreter, outside of any loop: what it printed. A module built with sanitizers needs
 -- their libraries loaded first.
 local function in_stock_lua(code)
@@ -57,17 +34,6 @@ local function in_stock_lua(code)
   }
   assert.equal("", err)
   return out
-end
-
--- Calls fn with every order of the list.
-local function each_order(list, fn, n)
-  n = n or #list
-  if n <= 1 then return fn(list) end
-  for i = 1, n do
-    list[n], list[i] = list[i], list[n]
-    each_order(list, fn, n - 1)
-    list[n], list[i] = list[i], list[n]
-  end
 end
 
 describe("Lock", function()

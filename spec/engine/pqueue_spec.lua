@@ -1,29 +1,8 @@
 -- PriorityQueue: the order of a stable heap, and comparators that fail, await or meddle.
 local async = require "lunation"
+local support = require "spec.support.tasks"
 
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
-local function started(fn, ...)
-  local task = async.create_task(fn, ...)
-  turns()
-  return task
-end
-
-local function thrown(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok, "nothing was thrown")
-  assert.is_true(async.isinstance(e, class), tostring(e))
-  return e
-end
-
-local function drain(queue)
-  local list = {}
-  while not queue:empty() do list[#list + 1] = queue:get_nowait() end
-  return list
-end
+local turns, started, thrown, drain = support.turns, support.started, support.thrown, support.drain
 
 local function by_level(a, b) return a.level < b.level end
 

@@ -1,33 +1,11 @@
 -- The end of a queue's work: join, shutdown and iter; and LifoQueue.
 local async = require "lunation"
+local support = require "spec.support.tasks"
 
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
--- A task that has run until it waits.
-local function started(fn, ...)
-  local task = async.create_task(fn, ...)
-  turns()
-  return task
-end
-
-local function thrown(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok, "nothing was thrown")
-  assert.is_true(async.isinstance(e, class), tostring(e))
-  return e
-end
+local turns, started, thrown, drain = support.turns, support.started, support.thrown, support.drain
 
 local function putter(queue, item)
   return started(queue.put, queue, item)
-end
-
-local function drain(queue)
-  local list = {}
-  while not queue:empty() do list[#list + 1] = queue:get_nowait() end
-  return list
 end
 
 describe("Queue's join", function()

@@ -1,24 +1,9 @@
 -- Queue: order, room, waiting on both sides, stolen items, and what a cancel does. See queue_end_spec.lua, too.
 local async = require "lunation"
+local support = require "spec.support.tasks"
 
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
--- A task that has run until it waits.
-local function started(fn, ...)
-  local task = async.create_task(fn, ...)
-  turns()
-  return task
-end
-
-local function thrown(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok, "nothing was thrown")
-  assert.is_true(async.isinstance(e, class), tostring(e))
-  return e
-end
+local turns, started, thrown, drain, each_order, in_callback =
+  support.turns, support.started, support.thrown, support.drain, support.each_order, support.in_callback
 
 local function getter(queue, log, name)
   return started(function()
@@ -29,29 +14,6 @@ end
 
 local function putter(queue, item)
   return started(queue.put, queue, item)
-end
-
-local function drain(queue)
-  local list = {}
-  while not queue:empty() do list[#list + 1] = queue:get_nowait() end
-  return list
-end
-
--- Calls fn with every order of the list.
-local function each_order(list, fn, n)
-  n = n or #list
-  if n <= 1 then return fn(list) end
-  for i = 1, n do
-    list[n], list[i] = list[i], list[n]
-    each_order(list, fn, n - 1)
-    list[n], list[i] = list[i], list[n]
-  end
-end
-
-local function in_callback(fn)
-  local done = async.Future()
-  async.get_running_loop():call_soon(function() done:set_result(pcall(fn)) end)
-  return async.await(done)
 end
 
 describe("Queue", function()

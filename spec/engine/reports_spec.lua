@@ -59,6 +59,26 @@ describe("an error that nobody looked at", function()
     assert.truthy(list[1].source_traceback:find("reports_spec.lua:%d+"))
   end)
 
+  it("in debug mode tells where the future and the callback were made, else not", function()
+    local loop = async.get_running_loop()
+    for _, debug in ipairs { true, false } do
+      loop:set_debug(debug)
+      local list = reports(function()
+        loop:call_soon(error, "callback")
+        local f = async.Future()
+        f:add_done_callback(function() error("done", 0) end)
+        f:set_result()
+        async.Future():set_exception("lost")
+        async.sleep(0)
+      end)
+      assert.equal(3, #list)
+      for _, context in ipairs(list) do
+        local place = context.source_traceback
+        assert.equal(debug, place ~= nil and place:find("reports_spec.lua:%d+") ~= nil, context.message)
+      end
+    end
+  end)
+
   it("may be any value", function()
     local hostile = setmetatable({}, { __tostring = function() error("no") end })
     for _, e in ipairs { "text", 42, {}, false, true, print, hostile } do

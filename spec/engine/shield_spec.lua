@@ -1,41 +1,12 @@
 -- async.shield: a future that follows another one and lets no cancel through.
 local async = require "lunation"
+local support = require "spec.support.tasks"
+
+local caught, class_in_message, turns, reports =
+  support.caught, support.class_in_message, support.turns, support.reports
 
 local loop = async.get_running_loop()
 local me = async.current_task
-
-local function caught(f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  return e
-end
-
-local function class_in_message(e, class, ...)
-  assert.is_true(async.isinstance(e, class))
-  for _, text in ipairs { ... } do
-    assert.is_truthy(e.message:find(text, 1, true), e.message)
-  end
-end
-
-local function turns(n)
-  for _ = 1, n do async.sleep(0) end
-end
-
--- What the exception handler is told while `f` runs and afterwards, with all garbage collected.
-local function reports(f, expected)
-  local list = {}
-  local before = loop:get_exception_handler()
-  loop:set_exception_handler(function(_, context) list[#list + 1] = context end)
-  local ok, e = pcall(f)
-  for i = 1, 60 do
-    collectgarbage()
-    async.sleep(i < 4 and 0 or 0.002)
-    if i > 4 and #list >= (expected or 0) then break end
-  end
-  loop:set_exception_handler(before)
-  assert.is_true(ok, e)
-  return list
-end
 
 describe("shield", function()
   it("follows results, none, many and holes", function()

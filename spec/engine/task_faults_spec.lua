@@ -158,4 +158,14 @@ describe("what goes wrong in a task", function()
     collectgarbage()
     for i = 1, 10 do assert.equal(i, probes[i]()) end
   end)
+
+  it("equal texts thrown by one task after the other are no chain of awaits", function()
+    local function fails() error("the same text", 0) end
+    local last
+    for _ = 1, 5 do
+      last = async.create_task(fails)
+      assert.equal("the same text", thrown(async.await, last))
+    end
+    assert.is_nil(last:traceback():find("awaited by", 1, true))
+  end)
 end)

@@ -1,14 +1,11 @@
 -- async.timeout and async.timeout_at: scopes that limit the time of a block.
 local async = require "lunation"
+local support = require "spec.support.tasks"
+
+local caught, class_in_message = support.caught, support.class_in_message
 
 local loop = async.get_running_loop()
 local me = async.current_task
-
-local function caught(f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  return e
-end
 
 -- A task that runs `f`; returns the outcome as pcall does, and the task.
 local function in_task(f, ...)
@@ -37,13 +34,6 @@ describe("a timeout that ends its task", function()
     assert.matches("timeout_spec.lua:%d+: in upvalue 'slow'", async.traceback(e.cause))
   end)
 end)
-
-local function class_in_message(e, class, ...)
-  assert.is_true(async.isinstance(e, class))
-  for _, text in ipairs { ... } do
-    assert.is_truthy(e.message:find(text, 1, true), e.message)
-  end
-end
 
 describe("timeout", function()
   it("throws TimeoutError out of a block that takes too long", function()

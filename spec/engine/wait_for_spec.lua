@@ -1,21 +1,11 @@
 -- async.wait_for: one awaitable, a limited time, its real end awaited.
 local async = require "lunation"
+local support = require "spec.support.tasks"
+
+local caught, class_in_message = support.caught, support.class_in_message
 
 local loop = async.get_running_loop()
 local me = async.current_task
-
-local function caught(f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  return e
-end
-
-local function class_in_message(e, class, ...)
-  assert.is_true(async.isinstance(e, class))
-  for _, text in ipairs { ... } do
-    assert.is_truthy(e.message:find(text, 1, true), e.message)
-  end
-end
 
 local function failed(e)
   local f = async.Future()

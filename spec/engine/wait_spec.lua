@@ -1,34 +1,13 @@
 -- async.wait: who is done, who is pending, in which order, and that it touches nobody.
 local async = require "lunation"
+local racing = require "spec.support.racing"
 
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
-
--- n named tasks, each waiting for a future of its own: tasks, futures.
-local function waiting(n)
-  local tasks, gates = {}, {}
-  for i = 1, n do
-    local gate = async.Future()
-    gates[i] = gate
-    tasks[i] = async.create_task(function() return async.await(gate) end):set_name("t" .. i)
-  end
-  turns()
-  return tasks, gates
-end
+local turns, waiting, finish = racing.turns, racing.waiting, racing.finish
 
 local function names(list)
   local t = {}
   for i, task in ipairs(list) do t[i] = task:get_name() end
   return table.concat(t, " ")
-end
-
--- Lets all tasks end and looks at them, so that none is left behind.
-local function finish(tasks, gates)
-  for _, gate in ipairs(gates) do
-    if not gate:done() then gate:set_result() end
-  end
-  for _, task in ipairs(tasks) do pcall(async.await, task) end
 end
 
 local FIRST_COMPLETED = { return_when = async.FIRST_COMPLETED }

@@ -1,20 +1,10 @@
 -- async.wrap: callback functions as functions that wait.
 local async = require "lunation"
+local support = require "spec.support.tasks"
+
+local caught, class_in_message = support.caught, support.class_in_message
 
 local loop = async.get_running_loop()
-
-local function caught(f, ...)
-  local ok, e = pcall(f, ...)
-  assert.is_false(ok)
-  return e
-end
-
-local function class_in_message(e, class, ...)
-  assert.is_true(async.isinstance(e, class))
-  for _, text in ipairs { ... } do
-    assert.is_truthy(e.message:find(text, 1, true), e.message)
-  end
-end
 
 describe("wrap", function()
   it("returns what the callback gets later", function()

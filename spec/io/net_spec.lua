@@ -32,7 +32,8 @@ end
 local function live_handles() return async.get_running_loop():stats().handles end
 
 describe("the module", function()
-  it("is async.net", function() assert.equal(net, async.net) end)
+  -- In a process of its own: busted loads modules anew for each file, and another one may have had async.net before.
+  it("is async.net", function() helper.plain [[eq(require "lunation.net", async.net)]] end)
 end)
 
 describe("connect", function()

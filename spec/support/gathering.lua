@@ -1,12 +1,10 @@
 -- What the specs of gather have in common: looking at tasks and at what they leave behind.
 local async = require "lunation"
+local support = require "spec.support.tasks"
+
+local turns = support.turns
 
 local unpack = table.unpack
-
--- Gives every ready task a few turns, whatever the order of the ready queue.
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
 
 -- A task that waits for a future of its own: task, future.
 local function waiting()

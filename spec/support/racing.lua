@@ -1,11 +1,11 @@
--- What the specs of as_completed, map and race have in common: looking at tasks and at what they leave behind.
+-- What the specs of wait, as_completed, map and race have in common: looking at tasks and at what they leave behind.
 local assert = require "luassert"
 local async = require "lunation"
+local support = require "spec.support.tasks"
 
-local function turns(n)
-  for _ = 1, n or 4 do async.sleep(0) end
-end
+local turns = support.turns
 
+-- n named tasks, each waiting for a future of its own: tasks, futures.
 local function waiting(n)
   local tasks, gates = {}, {}
   for i = 1, n do
@@ -17,6 +17,7 @@ local function waiting(n)
   return tasks, gates
 end
 
+-- Lets all tasks end and looks at them, so that none is left behind.
 local function finish(tasks, gates)
   for _, gate in ipairs(gates) do
     if not gate:done() then gate:set_result() end
