@@ -292,6 +292,21 @@ static int close_protected(lua_State *L)
     return 0;
 }
 
+/*
+ * The teardown itself had no memory: what is left is closed without lists and reports, which
+ * takes none and gives back what the tasks hold.
+ */
+static void destroy_quietly(lua_State *L, lunl_state *S, lunl_loop *loop)
+{
+    for (uint32_t i = 1; i <= S->n_slots && loop->loop.count.tasks > 0; i++) {
+        lunl_task *t = (lunl_task *)S->slots[i].task;
+        if (t && !((uintptr_t)t & 3) && t->t.done.loop == &loop->loop &&
+            !lun_future_done(&t->t.done))
+            lunl_task_destroy(L, S, t);
+    }
+    lua_gc(L, LUA_GCCOLLECT);
+}
+
 /* True if a KeyboardInterrupt came up meanwhile; it is then on the stack. */
 static bool shut_with(lua_State *L, lunl_state *S, int idx, int fn)
 {
@@ -303,6 +318,11 @@ static bool shut_with(lua_State *L, lunl_state *S, int idx, int fn)
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
         lun_say("lunation: Error while a loop was closed");
         lua_pop(L, 1);
+        destroy_quietly(L, S, loop);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, S->close);
+        lua_pushvalue(L, idx);
+        if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+            lua_pop(L, 1);
     }
     bool interrupted = take_interrupt(L, S);
     lun_list_drop(&S->lost_fault.link);
