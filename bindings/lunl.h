@@ -334,6 +334,8 @@ lunl_task *lunl_spawn(lua_State *L, lunl_loop *loop, int nargs, size_t extra);
  * The same for a caller that looks after the stack: function and arguments stay below the task.
  */
 lunl_task *lunl_spawn_above(lua_State *L, lunl_loop *loop, int nargs, size_t extra);
+/* The same for a function at absolute index `fn`, with its arguments behind it. */
+lunl_task *lunl_spawn_of(lua_State *L, lunl_loop *loop, int fn, int nargs, size_t extra);
 
 /* Is the value a future, a task, callable, or does it have __await? */
 bool lunl_awaitable(lua_State *L, int idx);

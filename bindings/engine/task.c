@@ -417,8 +417,13 @@ void lunl_step(lun_job *job)
 
 lunl_task *lunl_spawn_above(lua_State *L, lunl_loop *loop, int nargs, size_t extra)
 {
+    return lunl_spawn_of(L, loop, lua_gettop(L) - nargs, nargs, extra);
+}
+
+lunl_task *lunl_spawn_of(lua_State *L, lunl_loop *loop, int fn, int nargs, size_t extra)
+{
     lunl_state *S = loop->S;
-    int at = lua_gettop(L) + 1, fn = at - nargs - 1;
+    int at = lua_gettop(L) + 1;
     lunl_task *t = lua_newuserdatauv(L, sizeof *t + extra, 2);
     uint16_t guest = 0;
     memset(t, 0, sizeof *t + extra);

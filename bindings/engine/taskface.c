@@ -470,8 +470,8 @@ lun_future *lunl_ensure_future(lua_State *L, lunl_loop *loop, int idx)
         return f;
     }
     if (lua_isfunction(L, idx)) {
-        lua_pushvalue(L, idx);
-        f = &lunl_spawn(L, loop, 0, 0)->t.done;
+        luaL_checkstack(L, 8, NULL);
+        f = &lunl_spawn_of(L, loop, idx, 0, 0)->t.done;
     } else if (luaL_getmetafield(L, idx, "__await") != LUA_TNIL) {
         lua_pushvalue(L, idx);
         f = &lunl_spawn(L, loop, 1, 0)->t.done;
