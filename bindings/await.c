@@ -147,12 +147,7 @@ void lunl_push_cancelled_of(lua_State *L, lunl_state *S, lunl_task *t)
 {
     luaL_checkstack(L, 6, NULL);
     take_message(L, S, t);
-    lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
-    if (!lua_isnil(L, -2)) {
-        lua_pushvalue(L, -2);
-        lunl_error_set(L, -2, "message");
-    }
-    lua_replace(L, -2);
+    lunl_make_cancelled(L);
 }
 
 void lunl_throw_cancelled(lua_State *L, lunl_state *S)

@@ -197,10 +197,7 @@ struct lunl_state {
     int messages;        /* registry reference: slot -> cancel message of a task */
     lua_State *cancel_L; /* where the message of the cancel in progress lies */
     int cancel_msg;      /* its index there, 0 for none */
-    struct lunl_pooled {
-        lua_State *co; /* held by its slot */
-        uint32_t slot;
-    } * pool; /* finished coroutines, owned */
+    uint32_t *pool;      /* the slots of finished coroutines, owned */
     uint32_t n_pool;
     uint64_t tasks_made; /* for Task-N */
     uint32_t owed; /* failed futures that nobody has looked at and that are not reported */
@@ -219,7 +216,7 @@ struct lunl_state {
     int origin;         /* registry slot: the failure record last delivered by an await */
     const void *thrown; /* what a task's message handler saw last, to be compared only */
     lua_Integer thrown_bits;  /* its lunl_error_bits */
-    uint64_t origin_task; /* number of the task that it was delivered to; 0: to none */
+    uint64_t origin_task;     /* number of the task that it was delivered to; 0: to none */
     const void *origin_error; /* its error, kept alive by it; NULL if there is none */
     int lost; /* registry reference: list of failure records to be reported */
     uint32_t n_lost, room_messages;
@@ -269,7 +266,6 @@ struct lunl_loop {
     lun_handler handler;    /* calls the Lua handler */
     lun_link callbacks;     /* the Handles that have not run, see handle.c */
     int mt_future, mt_task; /* registry references: metatables that keep this alive */
-    uint32_t slot;          /* held while it runs */
     bool closed, debug, in_handler;
     /* It is being closed: closers and finalisers that run then must not do it again. */
     bool ending;

@@ -130,6 +130,16 @@ void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f);
  * who look at it see the message of t's request.
  */
 void lunl_share_message(lua_State *L, lunl_state *S, lunl_task *t, int idx, lun_future *f);
+/* Replaces the message on top, or nil, by a CancelledError with it. */
+void lunl_make_cancelled(lua_State *L);
+/* The unfinished task that a slot holds, or NULL. */
+static inline lunl_task *lunl_slot_task(const lunl_state *S, uint32_t slot)
+{
+    uintptr_t p = S->slots[slot].task;
+    if (p == 0 || (p & 3) || lun_future_done(&((lunl_task *)p)->t.done))
+        return NULL;
+    return (lunl_task *)p;
+}
 /* The core's hooks. */
 void lunl_asked(lun_loop *loop, lun_task *t);
 void lunl_asking(lun_loop *loop, lun_task *t);

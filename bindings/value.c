@@ -100,13 +100,10 @@ static lunl_failure *push_record(lua_State *L, int idx, lun_future *f)
     return lua_touserdata(L, -1);
 }
 
-/* A CancelledError with the message on top (popped). */
-static void push_cancelled(lua_State *L)
+void lunl_make_cancelled(lua_State *L)
 {
-    if (lua_isnil(L, -1)) {
-        lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
-    } else {
-        lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
+    lunl_error_new(L, LUNL_CANCELLED_ERROR, NULL);
+    if (!lua_isnil(L, -2)) {
         lua_pushvalue(L, -2);
         lunl_error_set(L, -2, "message");
     }
@@ -119,7 +116,7 @@ void lunl_peek_error(lua_State *L, int idx, lun_future *f)
     lua_getiuservalue(L, idx, 1);
     if (f->state != LUN_CANCELLED || (f->guest & LUNL_MADE_ERROR))
         return;
-    push_cancelled(L);
+    lunl_make_cancelled(L);
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, idx, 1);
     f->guest |= LUNL_MADE_ERROR;

@@ -52,27 +52,18 @@ static int by_address(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The unfinished task in a slot, or NULL. */
-static lunl_task *slot_task(const lunl_state *S, uint32_t slot)
-{
-    uintptr_t p = S->slots[slot].task;
-    if (p == 0 || (p & 3) || lun_future_done(&((lunl_task *)p)->t.done))
-        return NULL;
-    return (lunl_task *)p;
-}
-
 /* Fills the tree, with its memory in two userdata on the stack. */
 static void plant(lua_State *L, lunl_state *S, struct tree *tree)
 {
     uint32_t n = 0;
     for (uint32_t i = 1; i <= S->n_slots; i++)
-        n += slot_task(S, i) != NULL;
+        n += lunl_slot_task(S, i) != NULL;
     tree->S = S;
     tree->nodes = lua_newuserdatauv(L, (n + 1) * sizeof *tree->nodes, 0);
     tree->places = lua_newuserdatauv(L, (n + 1) * sizeof *tree->places, 0);
     tree->n = 0;
     for (uint32_t i = 1; i <= S->n_slots; i++) {
-        lunl_task *t = slot_task(S, i);
+        lunl_task *t = lunl_slot_task(S, i);
         if (t)
             tree->nodes[tree->n++] = (struct node){.t = t};
     }

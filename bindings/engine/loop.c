@@ -223,7 +223,6 @@ lunl_loop *lunl_new_loop(lua_State *L, int opts)
         lunl_throw_uv(L, err, "uv_loop_init", NULL);
     loop->closed = false;
     lun_list_init(&loop->callbacks);
-    loop->loop.guest = loop;
     loop->loop.asked = lunl_asked;
     loop->loop.asking = lunl_asking;
     loop->loop.idle = on_idle;

@@ -101,23 +101,23 @@ int lunl_run_until(lua_State *L, lunl_state *S, int loop_idx, int idx)
 /* ---- teardown ---- */
 
 /* One round: all tasks that are left are cancelled and waited for. */
-typedef struct round {
+struct round {
     lun_loop *loop;
     lun_timer grace;
     lun_waiter over;
     bool expired;
     lun_join join;
-} round_t;
+};
 
 static void on_grace(lun_timer *timer, lun_loop *loop)
 {
-    lun_container(timer, round_t, grace)->expired = true;
+    lun_container(timer, struct round, grace)->expired = true;
     lun_loop_stop(loop);
 }
 
 static void on_over(lun_waiter *w)
 {
-    lun_loop_stop(lun_container(w, round_t, over)->loop);
+    lun_loop_stop(lun_container(w, struct round, over)->loop);
 }
 
 static const lun_waiter_kind over_waiter = {on_over, true};
@@ -199,10 +199,10 @@ static bool run_round(lua_State *L, lunl_state *S, int idx, uint64_t deadline)
     enum lun_ran ran = LUN_RAN_STOPPED;
     int top = lua_gettop(L);
     lunl_task **list = lunl_list_tasks(L, S, loop, &n);
-    round_t *r = lua_newuserdatauv(L, sizeof *r + n * sizeof(lun_arm), 0);
+    struct round *r = lua_newuserdatauv(L, sizeof *r + n * sizeof(lun_arm), 0);
     lua_createtable(L, (int)n, 0);
     int tasks = lua_gettop(L);
-    *r = (round_t){.loop = &loop->loop};
+    *r = (struct round){.loop = &loop->loop};
     lun_join_init(&r->join, &loop->loop, n, UINT32_MAX, LUN_JOIN_OWNS | LUN_JOIN_WATCHES);
     for (uint32_t i = 0; i < n; i++) {
         lunl_push_held(L, S, list[i]->t.done.order);
@@ -254,6 +254,16 @@ static void collect_owed(lua_State *L, lunl_state *S, int idx)
     deliver_faults(L, S, idx);
 }
 
+/* The end without asking anybody: all of loop:close(), and the last part of a teardown. */
+static int close_protected(lua_State *L)
+{
+    lunl_state *S = lunl_S(L);
+    destroy_all(L, S, 1);
+    deliver_faults(L, S, 1);
+    collect_owed(L, S, 1);
+    return 0;
+}
+
 static int teardown_protected(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -272,24 +282,9 @@ static int teardown_protected(lua_State *L)
             break;
     }
     destroy_all(L, S, 1);
-    if (loop->loop.ready) {
-        /* What was to be told of those ends is told. */
-        run_turn(L, S, 1);
-        destroy_all(L, S, 1);
-    }
-    deliver_faults(L, S, 1);
-    collect_owed(L, S, 1);
-    return 0;
-}
-
-/* ... and the same without asking anybody, for loop:close(). */
-static int close_protected(lua_State *L)
-{
-    lunl_state *S = lunl_S(L);
-    destroy_all(L, S, 1);
-    deliver_faults(L, S, 1);
-    collect_owed(L, S, 1);
-    return 0;
+    if (loop->loop.ready)
+        run_turn(L, S, 1); /* what was to be told of those ends is told */
+    return close_protected(L);
 }
 
 /*
@@ -299,9 +294,8 @@ static int close_protected(lua_State *L)
 static void destroy_quietly(lua_State *L, lunl_state *S, lunl_loop *loop)
 {
     for (uint32_t i = 1; i <= S->n_slots && loop->loop.count.tasks > 0; i++) {
-        lunl_task *t = (lunl_task *)S->slots[i].task;
-        if (t && !((uintptr_t)t & 3) && t->t.done.loop == &loop->loop &&
-            !lun_future_done(&t->t.done))
+        lunl_task *t = lunl_slot_task(S, i);
+        if (t && t->t.done.loop == &loop->loop)
             lunl_task_destroy(L, S, t);
     }
     lua_gc(L, LUA_GCCOLLECT);
@@ -401,7 +395,7 @@ static int l_run(lua_State *L)
 typedef struct lunl_runner {
     const lunl_type *type;
     bool closed;
-} lunl_runner; /* user values: 1 the loop, 2 the options */
+} lunl_runner; /* user value: the loop */
 
 static const lunl_type runner_type = {"Runner"};
 
@@ -412,7 +406,7 @@ static int l_runner(lua_State *L)
 {
     lua_settop(L, 1);
     lunl_opt_table(L, 1);
-    lunl_new(L, &runner_type, sizeof(lunl_runner), 2);
+    lunl_new(L, &runner_type, sizeof(lunl_runner), 1);
     lunl_new_loop(L, 1);
     lua_setiuservalue(L, 2, 1);
     return 1;

@@ -36,7 +36,7 @@ int lunl_reset_thread(lua_State *co, lua_State *from)
 static int new_coroutine(lua_State *L)
 {
     lunl_state *S = lua_touserdata(L, 1);
-    struct lunl_pooled *made = lua_touserdata(L, 2);
+    uint32_t *slot = lua_touserdata(L, 2);
     lua_State *co = lua_newthread(L);
 #if LUN_STACK_RESERVE > 0
     lua_checkstack(co, LUN_STACK_RESERVE);
@@ -44,26 +44,25 @@ static int new_coroutine(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->body);
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->msgh);
     lua_xmove(L, co, 2);
-    made->slot = lunl_hold(L, S, NULL);
-    made->co = co;
-    S->slots[made->slot].task = (uintptr_t)co | 2;
+    *slot = lunl_hold(L, S, NULL);
+    S->slots[*slot].task = (uintptr_t)co | 2;
     return 0;
 }
 
 /* Gives `t` a coroutine; false and the error on the stack if there is no memory. */
 bool lunl_bind_coroutine(lua_State *L, lunl_state *S, lunl_task *t)
 {
-    struct lunl_pooled p = {NULL, 0};
+    uint32_t slot = 0;
     if (S->n_pool > 0) {
-        p = S->pool[--S->n_pool];
+        slot = S->pool[--S->n_pool];
     } else {
         lua_pushcfunction(L, new_coroutine);
         lua_pushlightuserdata(L, S);
-        lua_pushlightuserdata(L, &p);
+        lua_pushlightuserdata(L, &slot);
         if (lua_pcall(L, 2, 0, 0) != LUA_OK)
             return false;
     }
-    t->co_slot = p.slot & 0xffffff;
+    t->co_slot = slot & 0xffffff;
     return true;
 }
 
@@ -73,7 +72,7 @@ static void recycle(lua_State *L, lunl_state *S, lua_State *co, uint32_t slot, b
     if (clean && S->n_pool < LUNL_POOL) {
         if (lua_gethook(co))
             lua_sethook(co, NULL, 0, 0);
-        S->pool[S->n_pool++] = (struct lunl_pooled){co, slot};
+        S->pool[S->n_pool++] = slot;
     } else {
         lua_settop(co, 0); /* who has it must find it dead */
         lunl_release(L, S, slot);
@@ -83,7 +82,7 @@ static void recycle(lua_State *L, lunl_state *S, lua_State *co, uint32_t slot, b
 void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep)
 {
     while (S->n_pool > keep)
-        lunl_release(L, S, S->pool[--S->n_pool].slot);
+        lunl_release(L, S, S->pool[--S->n_pool]);
 }
 
 /* ---- the end of a task ---- */
@@ -505,11 +504,8 @@ lunl_task **lunl_list_tasks(lua_State *L, lunl_state *S, lunl_loop *loop, uint32
     lunl_task **list = lua_newuserdatauv(L, (loop->loop.count.tasks + 1) * sizeof *list, 0);
     *n = 0;
     for (uint32_t i = 1; i <= S->n_slots && *n < loop->loop.count.tasks; i++) {
-        uintptr_t p = S->slots[i].task;
-        if (p == 0 || (p & 3))
-            continue;
-        lunl_task *t = (lunl_task *)p;
-        if (t->t.done.loop == &loop->loop && !lun_future_done(&t->t.done))
+        lunl_task *t = lunl_slot_task(S, i);
+        if (t && t->t.done.loop == &loop->loop)
             list[(*n)++] = t;
     }
     qsort(list, *n, sizeof *list, by_number);

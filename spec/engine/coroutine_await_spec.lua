@@ -1,15 +1,11 @@
 -- async.coroutine where it differs from Lua's own table: awaits inside, yields of a task, the stock table beside it.
 local async = require "lunation"
+local tasks = require "spec.support.tasks"
 local helper = require "spec.helper"
 
 local co = async.coroutine
 
-local function fails(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.is_true(async.isinstance(e, class), "expected " .. tostring(class) .. ", got " .. tostring(e))
-  return tostring(e)
-end
+local function fails(...) return tostring(tasks.thrown(...)) end
 
 local function pack(...) return { n = select("#", ...), ... } end
 

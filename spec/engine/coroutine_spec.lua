@@ -1,14 +1,10 @@
 -- async.coroutine as a drop-in for Lua's own table: everything but awaiting; coroutine_await_spec.lua has that.
 local async = require "lunation"
+local tasks = require "spec.support.tasks"
 
 local co = async.coroutine
 
-local function fails(class, fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok)
-  assert.is_true(async.isinstance(e, class), "expected " .. tostring(class) .. ", got " .. tostring(e))
-  return tostring(e)
-end
+local function fails(...) return tostring(tasks.thrown(...)) end
 
 local function pack(...) return { n = select("#", ...), ... } end
 

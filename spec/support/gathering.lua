@@ -12,15 +12,7 @@ local function waiting()
   return async.create_task(function() return async.await(gate) end), gate
 end
 
--- A task that ends `cleanup` turns after it was cancelled; log[#log + 1] = name when it has.
-local function slow_to_end(log, name, cleanup)
-  return async.create_task(function()
-    local ok, e = pcall(async.sleep, 60)
-    turns(cleanup or 6)
-    log[#log + 1] = name
-    error(e)
-  end)
-end
+local slow_to_end = support.slow_to_end
 
 -- What fn gave, and the messages and errors that were reported while and after it ran.
 local function reported(fn)

@@ -25,15 +25,7 @@ local function finish(tasks, gates)
   for _, task in ipairs(tasks) do pcall(async.await, task) end
 end
 
--- A task that ends some turns after it was cancelled, and logs that.
-local function slow_to_end(log, name, cleanup)
-  return async.create_task(function()
-    local _, e = pcall(async.sleep, 60)
-    turns(cleanup or 6)
-    log[#log + 1] = name
-    error(e)
-  end)
-end
+local slow_to_end = support.slow_to_end
 
 local function reported(fn)
   local loop, list = async.get_running_loop(), {}

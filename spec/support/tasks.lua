@@ -55,6 +55,16 @@ function tasks.patient(log, name, ending, cleanup)
   error(ending or e, 0)
 end
 
+-- A task that ends `cleanup` turns after it was cancelled; log[#log + 1] = name when it has.
+function tasks.slow_to_end(log, name, cleanup)
+  return async.create_task(function()
+    local _, e = pcall(async.sleep, 60)
+    turns(cleanup or 6)
+    log[#log + 1] = name
+    error(e)
+  end)
+end
+
 -- The errors of an ExceptionGroup, each as text.
 function tasks.texts(e)
   assert.is_true(async.isinstance(e, async.ExceptionGroup), tostring(e))
