@@ -146,6 +146,11 @@ void lunl_push_cancelled(lua_State *L, lunl_state *S)
 void lunl_push_cancelled_of(lua_State *L, lunl_state *S, lunl_task *t)
 {
     luaL_checkstack(L, 6, NULL);
+    if (t->t.done.guest & LUNL_INJECTED) {
+        t->t.done.guest &= (uint16_t)~LUNL_INJECTED;
+        lunl_probe_push_error(L, lunl_loop_of(t->t.done.loop));
+        return;
+    }
     take_message(L, S, t);
     lunl_make_cancelled(L);
 }

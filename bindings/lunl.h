@@ -227,6 +227,10 @@ struct lunl_state {
     bool hurry;               /* a second SIGINT came: the teardown has no grace */
     bool exiting, exit_close; /* os.exit was called inside a loop: interrupt.c */
     int exit_code;
+    struct {
+        /* Locks and permits taken and given back; closables of ours opened and closed. */
+        uint64_t acquired, released, opened, closed;
+    } events;
     lunl_task *exit_task; /* whose call that was; borrowed; NULL: none, or closed */
 };
 
@@ -257,6 +261,7 @@ enum lunl_guest {
     LUNL_TRACED = 256,     /* failed: user value 2 is its failure record, see value.c */
     LUNL_MADE_ERROR = 512, /* cancelled: user value 1 is the CancelledError already */
     LUNL_TIMED_OUT = 1024, /* task: asked to stop by a timeout of its own, see timeout.c */
+    LUNL_INJECTED = 2048,  /* task: the probe's error is to be thrown at its resumption */
 };
 
 struct lunl_loop {
@@ -267,12 +272,15 @@ struct lunl_loop {
     lun_link callbacks;     /* the Handles that have not run, see handle.c */
     int mt_future, mt_task; /* registry references: metatables that keep this alive */
     bool closed, debug, in_handler;
+    bool sites; /* tasks, Handles and handles remember where they were made, as in debug */
     /* It is being closed: closers and finalisers that run then must not do it again. */
     bool ending;
     double slow_callback_duration;
     double shutdown_grace;
     void *signals; /* io/signal.c's own */
     void *io;      /* io/handle.c's own: struct lunl_io */
+    struct lunl_probe *probe; /* engine/probe.c's own, NULL until it is used */
+    void *watchdog;           /* watchdog.c's own */
 };
 
 extern const lunl_type lunl_loop_type;
@@ -531,7 +539,22 @@ void lunl_keep(lua_State *L, lunl_loop *loop, int idx);
 void lunl_push_kept(lua_State *L, lunl_loop *loop, const void *p);
 void lunl_let_go(lua_State *L, lunl_loop *loop, const void *p);
 
+/*
+ * engine/probe.c, for tests. Where the calling Lua code is, "file:line", into `buf`: the innermost
+ * line that is not the library's; false if there is none. Allocates nothing.
+ */
+enum { LUNL_SITE = 128 }; /* bytes for that */
+bool lunl_site(lua_State *L, char *buf, size_t size);
+/* Pushes that, or "". */
+void lunl_push_site(lua_State *L);
+/* Appends what io/ has open to the list on top, each as lunl_probe_row; n: rows so far. */
+lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n);
+/* Appends a row {kind, text, where?, object?}; object: stack index or 0. The new count. */
+lua_Integer lunl_probe_row(lua_State *L, lua_Integer n, const char *kind, const char *text,
+                           const char *where, int object);
+
 int luaopen_lunation_net(lua_State *L);      /* io/net.c */
+int luaopen_lunation_probe(lua_State *L);    /* engine/probe.c */
 extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop */
 extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler, ... */
 

@@ -16,6 +16,7 @@ static const struct module {
     lua_CFunction open;
 } modules[] = {
     {"lunation.net", "net", luaopen_lunation_net},
+    {"lunation.probe", "probe", luaopen_lunation_probe},
 };
 
 enum { MODULES = sizeof modules / sizeof *modules };

@@ -18,6 +18,9 @@ enum { LUNL_POOL = 1024 };
 lunl_state *lunl_make_state(lua_State *L);
 lunl_state *lunl_get_state(lua_State *L);
 
+/* Takes the hook off L; in the chaos build the one that it began with comes back: chaos.c. */
+void lunl_reset_hook(lua_State *L);
+
 /* A loop of this state runs on this thread from now on; what did before. */
 lunl_state *lunl_make_hot(lunl_state *S);
 
@@ -218,6 +221,27 @@ void lunl_open_handle(lua_State *L);
 /* Sets the fields handle, future and task of the report at `context` from the Handle at `idx`. */
 void lunl_handle_context(lua_State *L, int idx, int context);
 extern const luaL_Reg lunl_handle_methods[];
+
+/*
+ * engine/probe.c. An idle loop: true if somebody waits for just that. A task has ended with values
+ * while a request was delivered to it. The error to be thrown at its resumption, pushed. The end.
+ */
+bool lunl_probe_idle(lunl_loop *loop);
+/* Appends the Handles that have not run to the list on top; n: rows so far. The new count. */
+lua_Integer lunl_list_callbacks(lua_State *L, lunl_loop *loop, lua_Integer n);
+/* Pushes where the Handle at `idx` was made, or nil for anything else. */
+void lunl_push_handle_source(lua_State *L, int idx);
+void lunl_probe_swallowed(lunl_loop *loop, const lunl_task *t);
+void lunl_probe_push_error(lua_State *L, lunl_loop *loop);
+void lunl_probe_close(lua_State *L, lunl_loop *loop);
+
+/*
+ * watchdog.c: `due` is called after so many real seconds, from the base of a poll; if Lua is busy
+ * for another second, a TimeoutError is thrown in what runs. One at a time; `off` is harmless.
+ */
+void lunl_watchdog_on(lua_State *L, lunl_loop *loop, double seconds,
+                      void (*due)(lunl_loop *loop));
+void lunl_watchdog_off(lunl_loop *loop);
 
 /* Closes the loop: nothing of it runs any more. The caller has ended all tasks. */
 void lunl_loop_shut(lua_State *L, lunl_loop *loop);

@@ -20,7 +20,7 @@ enum {
 uint64_t lun_loop_time(lun_loop *loop)
 {
     if (!loop->virtual_clock)
-        loop->now = uv_hrtime();
+        loop->now = uv_hrtime() + loop->skew;
     return loop->now;
 }
 
@@ -42,6 +42,32 @@ uint64_t lun_loop_random(lun_loop *loop)
     x ^= x >> 27;
     loop->random = x;
     return x * 0x2545F4914F6CDD1Dull;
+}
+
+void lun_loop_set_order(lun_loop *loop, bool shuffle, uint64_t seed)
+{
+    loop->shuffle = shuffle;
+    loop->seed = seed;
+    /* The generator must not start at zero, and near seeds must not start alike. */
+    loop->random = (seed + 1) * 0x9E3779B97F4A7C15ull | 1;
+}
+
+void lun_loop_set_clock(lun_loop *loop, enum lun_clock clock)
+{
+    uint64_t now = lun_loop_time(loop);
+    loop->virtual_clock = clock != LUN_CLOCK_REAL;
+    loop->held_clock = clock == LUN_CLOCK_HELD;
+    loop->skew = now - uv_hrtime();
+    loop->polled_at = now;
+    /* It was set for another skew. */
+    uv_timer_stop(&loop->alarm);
+    loop->alarm_at = LUN_NEVER;
+}
+
+void lun_loop_set_time(lun_loop *loop, uint64_t now)
+{
+    LUN_ASSERT(loop->virtual_clock && now >= loop->now);
+    loop->now = now;
 }
 
 void *lun_loop_alloc(lun_loop *loop, size_t size)
@@ -136,10 +162,7 @@ int lun_loop_init(lun_loop *loop, uv_loop_t *uv, const lun_policy *policy)
     memset(loop, 0, sizeof *loop);
     loop->allocator = policy->allocator.alloc ? policy->allocator : lun_allocator_default;
     loop->virtual_clock = policy->virtual_clock;
-    loop->shuffle = policy->shuffle;
-    loop->seed = policy->seed;
-    /* The generator must not start at zero, and near seeds must not start alike. */
-    loop->random = (policy->seed + 1) * 0x9E3779B97F4A7C15ull | 1;
+    lun_loop_set_order(loop, policy->shuffle, policy->seed);
     loop->ready_end = &loop->ready;
     lun_list_init(&loop->faults);
     lun_list_init(&loop->handlers);
@@ -216,7 +239,7 @@ static void set_alarm(lun_loop *loop, uint64_t when)
         return;
     }
     uv_update_time(loop->uv);
-    uint64_t due = (when + NANOSECONDS_PER_MS - 1) / NANOSECONDS_PER_MS,
+    uint64_t due = (when - loop->skew + NANOSECONDS_PER_MS - 1) / NANOSECONDS_PER_MS,
              now = uv_now(loop->uv);
     uv_timer_start(&loop->alarm, on_alarm, due > now ? due - now : 0, 0);
 }
@@ -225,7 +248,9 @@ static void poll(lun_loop *loop, uv_run_mode mode)
 {
     loop->count.polls++;
     loop->turns_left = TURNS_PER_POLL;
+    loop->polling = true;
     uv_run(loop->uv, mode);
+    loop->polling = false;
     if (!loop->virtual_clock)
         loop->polled_at = lun_loop_time(loop);
 }
@@ -255,12 +280,14 @@ static bool wait_idle(lun_loop *loop)
     poll(loop, UV_RUN_NOWAIT);
     if (loop->ready || loop->stopping || !lun_list_alone(&loop->faults))
         return true;
-    if (loop->count.requests == 0 && next != LUN_NEVER) {
-        loop->now = next > loop->now ? next : loop->now;
+    if (next <= loop->now)
+        return true;
+    if (loop->count.requests == 0 && next != LUN_NEVER && !loop->held_clock) {
+        loop->now = next;
         return true;
     }
     if (loop->count.requests == 0 && loop->count.handles == 0)
-        return false;
+        return loop->dry && loop->dry(loop);
     poll(loop, UV_RUN_ONCE);
     return true;
 }

@@ -54,6 +54,7 @@ struct lun_loop {
     lun_counters count;
 
     uint64_t now;       /* nanoseconds; the clock when it was last read, or virtual time */
+    uint64_t skew;      /* what the loop's clock is ahead of the real one, modulo 2^64 */
     uint64_t alarm_at;  /* what the alarm is set to; LUN_NEVER while off */
     uint64_t polled_at; /* real nanoseconds */
     uint64_t seed, random;
@@ -66,7 +67,9 @@ struct lun_loop {
     uint32_t turns_left;  /* until I/O is looked at */
     uint32_t clock_skip;  /* short turns until the clock is read */
     uint32_t own_handles; /* that are still to be closed */
-    bool virtual_clock, shuffle, own, stopping, breaking, running, closed;
+    bool virtual_clock, held_clock, shuffle;
+    bool own, stopping, breaking, running, closed;
+    volatile bool polling; /* libuv has control; for signal handlers */
 
     void *guest;                     /* the guest's own, borrowed */
     void (*task_step)(lun_job *job); /* tells tasks from other jobs when shuffling */
@@ -83,6 +86,13 @@ struct lun_loop {
      * is something to run after all.
      */
     bool (*idle)(lun_loop *loop, uint64_t *until);
+    /* Virtual clock: nothing is left that could happen. True: there is after all. */
+    bool (*dry)(lun_loop *loop);
+    /*
+     * The running `t` is about to suspend, for `on` (NULL: a sleep or a turn given away). A request
+     * made here, lun_task_cancel or lun_task_throw, arrives at exactly this suspension.
+     */
+    void (*suspends)(lun_loop *loop, lun_task *t, lun_future *on);
 };
 
 /* Makes a loop; `uv` NULL: it owns one. 0 or libuv's code (nothing is left behind). */
@@ -145,6 +155,17 @@ uint64_t lun_loop_deadline(lun_loop *loop, double seconds);
 
 /* A number of the loop's random source. */
 uint64_t lun_loop_random(lun_loop *loop);
+
+/*
+ * Changes the clock policy; the time goes on from where it is. A held clock is a virtual one that
+ * does not jump by itself. lun_loop_set_time moves a virtual clock forward.
+ */
+enum lun_clock { LUN_CLOCK_REAL, LUN_CLOCK_VIRTUAL, LUN_CLOCK_HELD };
+void lun_loop_set_clock(lun_loop *loop, enum lun_clock clock);
+void lun_loop_set_time(lun_loop *loop, uint64_t now);
+
+/* Changes the order of ready tasks: drawn from `seed`, anew, or first in, first out. */
+void lun_loop_set_order(lun_loop *loop, bool shuffle, uint64_t seed);
 
 /*
  * From any thread: `p->run` will be called on the loop's thread. false: the loop is closed and

@@ -64,12 +64,15 @@ void lun_task_wake(lun_task *t)
 }
 
 /* The running task is about to suspend; here every suspension passes. */
-static void suspending(lun_task *t, enum lun_task_at at)
+static inline void suspending(lun_task *t, enum lun_task_at at, lun_future *on)
 {
+    lun_loop *loop = t->done.loop;
     LUN_ASSERT(t->at == LUN_AT_RUNNING);
+    if (loop->suspends)
+        loop->suspends(loop, t, on);
     t->at = (uint8_t)at;
-    t->since = t->done.loop->now;
-    t->done.loop->count.suspensions++;
+    t->since = loop->now;
+    loop->count.suspensions++;
 }
 
 /* It goes on at once, to throw. */
@@ -107,7 +110,8 @@ static void deliver(lun_task *t, lun_walk *walk)
         t->flags |= LUN_MUST_CANCEL;
         return;
     }
-    bool spare = !(t->flags & (LUN_OWNS | LUN_GRANTED)) && lun_future_shared(f, &t->u.wait);
+    bool spare = !(t->flags & (LUN_OWNS | LUN_GRANTED)) &&
+                 ((t->flags & LUN_THROWN) || lun_future_shared(f, &t->u.wait));
     if (spare || f->kind->cancel(f, t, walk) == LUN_NO) {
         lun_list_drop(&t->u.wait.link);
         interrupt(t);
@@ -164,7 +168,7 @@ static void deliver_late(lun_task *t)
 
 void lun_task_wait(lun_task *t, lun_future *f, bool owns)
 {
-    suspending(t, LUN_AT_WAITING);
+    suspending(t, LUN_AT_WAITING, f);
     lun_waiter_init(&t->u.wait, &task_waiter);
     lun_waiter_watch(&t->u.wait, f);
     if (owns)
@@ -178,7 +182,7 @@ int lun_task_sleep(lun_task *t, uint64_t when)
     lun_timer_init(&t->u.timer, task_slept);
     if (lun_timer_start(t->done.loop, &t->u.timer, when) != 0)
         return UV_ENOMEM;
-    suspending(t, LUN_AT_SLEEPING);
+    suspending(t, LUN_AT_SLEEPING, NULL);
     t->done.loop->count.sleepers++;
     if (t->flags & LUN_MUST_CANCEL)
         deliver_late(t);
@@ -187,7 +191,7 @@ int lun_task_sleep(lun_task *t, uint64_t when)
 
 void lun_task_yield(lun_task *t)
 {
-    suspending(t, LUN_AT_YIELDED);
+    suspending(t, LUN_AT_YIELDED, NULL);
     lun_task_wake(t);
     if (t->flags & LUN_MUST_CANCEL)
         t->flags |= LUN_INTERRUPTED;
@@ -203,10 +207,12 @@ bool lun_task_resume(lun_task *t, lun_future **on)
             ((lun_park *)*on)->granted--;
     }
     t->at = LUN_AT_RUNNING;
-    bool interrupted = t->flags & LUN_INTERRUPTED;
+    bool interrupted = t->flags & (LUN_INTERRUPTED | LUN_THROWN);
     if (interrupted || (*on && (*on)->state == LUN_CANCELLED))
         t->flags &= (uint8_t)~LUN_MUST_CANCEL;
-    t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED);
+    if ((t->flags & LUN_THROWN) && t->requests > 0)
+        t->requests--;
+    t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN);
     return interrupted;
 }
 
@@ -233,7 +239,7 @@ void lun_task_detach(lun_task *t)
                 park->revoked(park);
         }
     }
-    t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED);
+    t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN);
     t->at = LUN_AT_RUNNING;
 }
 
@@ -250,6 +256,12 @@ bool lun_task_cancel(lun_task *t)
     lun_walk walk = {.next = t};
     lun_walk_run(&walk);
     return true;
+}
+
+void lun_task_throw(lun_task *t)
+{
+    t->flags |= LUN_THROWN;
+    lun_task_cancel(t);
 }
 
 unsigned lun_task_uncancel(lun_task *t)

@@ -42,6 +42,7 @@ enum lun_task_flag {
     LUN_INTERRUPTED = 4, /* it is to be delivered at the resumption */
     LUN_OWNS = 8,        /* it owns what it waits for: a cancel ends that in any case */
     LUN_GRANTED = 16,    /* a park has chosen it; it has not run yet */
+    LUN_THROWN = 32,     /* the request in progress is one of lun_task_throw */
 };
 
 struct lun_task {
@@ -122,6 +123,12 @@ void lun_task_detach(lun_task *t);
 
 /* Asks `t` to stop. False if it is done. */
 bool lun_task_cancel(lun_task *t);
+
+/*
+ * For the hook `suspends`: the wait of `t` that is beginning ends at once, and its resumption says
+ * so as for a request, which is then forgotten: the guest throws an error of its own there.
+ */
+void lun_task_throw(lun_task *t);
 
 /* Takes one request back; at zero an undelivered one is dropped. What is left. */
 unsigned lun_task_uncancel(lun_task *t);

@@ -42,8 +42,8 @@ lun_future *lunl_new_future(lua_State *L, lunl_loop *loop, int kind, size_t size
     lua_rawgeti(L, LUA_REGISTRYINDEX,
                 kind == LUNL_KIND_TASK ? loop->mt_task : loop->mt_future);
     lua_setmetatable(L, -2);
-    if (loop->debug && kind != LUNL_KIND_TASK) {
-        luaL_where(L, 1); /* where it is made; a failure record takes this with it */
+    if ((loop->debug || loop->sites) && kind != LUNL_KIND_TASK) {
+        lunl_push_site(L); /* where it is made; a failure record takes this with it */
         lua_setiuservalue(L, -2, 2);
     }
     return f;

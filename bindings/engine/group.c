@@ -164,6 +164,7 @@ static int l_task_group(lua_State *L)
     g->join.child = next_member;
     lua_createtable(L, 4, 0);
     lua_setiuservalue(L, -2, 2);
+    S->events.opened++;
     return 1;
 }
 
@@ -283,6 +284,7 @@ static void push_errors(lua_State *L, struct group *g, int table, bool add)
 static void end(lua_State *L, struct group *g)
 {
     g->closed = true;
+    lunl_S(L)->events.closed++;
     for (int i = 1; i <= 2; i++) {
         lua_pushnil(L);
         lua_setiuservalue(L, 1, i);

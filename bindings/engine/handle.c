@@ -109,11 +109,11 @@ enum { SOURCE = 3 };
  */
 static lunl_handle *new_handle(lua_State *L, lunl_loop *loop, int fn, int nargs)
 {
-    lunl_handle *h =
-        lunl_new(L, &handle_type, sizeof *h, loop->debug ? SOURCE : SOURCE - 1);
+    lunl_handle *h = lunl_new(L, &handle_type, sizeof *h,
+                              loop->debug || loop->sites ? SOURCE : SOURCE - 1);
     int at = lua_gettop(L);
-    if (loop->debug) {
-        luaL_where(L, 1);
+    if (loop->debug || loop->sites) {
+        lunl_push_site(L);
         lua_setiuservalue(L, at, SOURCE);
     }
     if (nargs == 0) {
@@ -330,6 +330,38 @@ void lunl_handle_context(lua_State *L, int idx, int context)
         }
     }
     lua_pop(L, 1);
+}
+
+void lunl_push_handle_source(lua_State *L, int idx)
+{
+    if (lunl_test(L, idx, &handle_type))
+        lua_getiuservalue(L, idx, SOURCE);
+    else
+        lua_pushnil(L);
+}
+
+lua_Integer lunl_list_callbacks(lua_State *L, lunl_loop *loop, lua_Integer n)
+{
+    int top = lua_gettop(L);
+    for (lun_link *l = loop->callbacks.next; l != &loop->callbacks; l = l->next) {
+        lunl_handle *h = lun_container(l, lunl_handle, link);
+        luaL_checkstack(L, 8, NULL);
+        lunl_push_held(L, loop->S, h->slot);
+        lua_getiuservalue(L, top + 1, 1);
+        if (h->packed) {
+            lua_rawgeti(L, -1, 1);
+            lua_replace(L, -2);
+        }
+        lunl_push_where(L, -1);
+        lua_pushfstring(L, "<Handle %s %s>", h->timed ? "timer" : "callback",
+                        lua_tostring(L, -1));
+        lua_getiuservalue(L, top + 1, SOURCE);
+        lua_pushvalue(L, top);
+        n = lunl_probe_row(L, n, h->timed ? "timer" : "callback", lua_tostring(L, -3),
+                           lua_tostring(L, -2), top + 1);
+        lua_settop(L, top);
+    }
+    return n;
 }
 
 const luaL_Reg lunl_handle_methods[] = {

@@ -143,6 +143,7 @@ enum {
 
 static int acquired(lua_State *L, lua_KContext ctx)
 {
+    lunl_S(L)->events.acquired++;
     if (!(ctx & GUARDS)) {
         lua_pushboolean(L, 1);
         return 1;
@@ -225,6 +226,7 @@ static void release(lua_State *L, lunl_permits *p)
     } else if (p->free >= p->most) {
         lunl_throw(L, LUNL_VALUE_ERROR, "%s released too many times", p->type->name);
     }
+    lunl_S(L)->events.released++;
     lunl_permits_give(p);
 }
 

@@ -84,14 +84,15 @@ static bool on_idle(lun_loop *core, uint64_t *until)
     lunl_loop *loop = lunl_loop_of(core);
     lunl_state *S = loop->S;
     trim(S, core);
-    if (!lun_list_alone(&core->faults))
+    if (!lun_list_alone(&core->faults) || (loop->probe && lunl_probe_idle(loop)))
         return true;
     if (S->owed == 0 || !S->ran)
         return false;
     uint64_t now = uv_hrtime();
     if (now < S->collect_after) {
-        if (!core->virtual_clock && S->collect_after < *until)
-            *until = S->collect_after;
+        uint64_t after = S->collect_after + core->skew;
+        if (!core->virtual_clock && after < *until)
+            *until = after;
         return false;
     }
     S->ran = false;
@@ -245,6 +246,7 @@ void lunl_loop_shut(lua_State *L, lunl_loop *loop)
 {
     if (loop->closed)
         return;
+    lunl_probe_close(L, loop);
     lunl_signals_close(L, loop);
     lunl_polls_close(L, loop);
     lunl_release_callbacks(L, loop);

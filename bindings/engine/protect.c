@@ -115,6 +115,7 @@ static int l_defer(lua_State *L)
     lunl_new(L, &defer_type, sizeof(struct defer), 1);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
+    lunl_S(L)->events.opened++;
     return 1;
 }
 
@@ -153,6 +154,7 @@ static int l_close(lua_State *L)
     if (d->called)
         return 0;
     d->called = true;
+    lunl_S(L)->events.closed++;
     lua_settop(L, CLOSE_ERROR);
     lua_pushcfunction(L, record_throw);
     lua_getiuservalue(L, 1, 1);

@@ -71,7 +71,7 @@ static void recycle(lua_State *L, lunl_state *S, lua_State *co, uint32_t slot, b
 {
     if (clean && S->n_pool < LUNL_POOL) {
         if (lua_gethook(co))
-            lua_sethook(co, NULL, 0, 0);
+            lunl_reset_hook(co);
         S->pool[S->n_pool++] = slot;
     } else {
         lua_settop(co, 0); /* who has it must find it dead */
@@ -154,7 +154,11 @@ static void fail(lua_State *L, lunl_state *S, int idx, lunl_task *t)
 static void report_swallowed(lua_State *L, lunl_task *t, int idx)
 {
     lunl_loop *loop = lunl_loop_of(t->t.done.loop);
-    if (!loop->debug || t->t.requests == 0 || (t->t.flags & LUN_MUST_CANCEL))
+    if (t->t.requests == 0 || (t->t.flags & LUN_MUST_CANCEL))
+        return;
+    if (loop->probe)
+        lunl_probe_swallowed(loop, t);
+    if (!loop->debug)
         return;
     lunl_task_report(L, idx, "Cancellation was swallowed");
     lunl_report(L, loop, "swallowed");
@@ -436,7 +440,7 @@ lunl_task *lunl_spawn_of(lua_State *L, lunl_loop *loop, int fn, int nargs, size_
         lunl_store(L, at, &t->t.done, fn + 1, nargs);
         guest = LUNL_PACKED;
     }
-    if (loop->debug)
+    if (loop->debug || loop->sites)
         guest |= lunl_note_source(L, at);
     lua_rawgeti(L, LUA_REGISTRYINDEX, loop->mt_task);
     lua_setmetatable(L, at);

@@ -49,7 +49,7 @@ uint16_t lunl_note_source(lua_State *L, int idx)
     lua_createtable(L, 4, 0);
     lua_getiuservalue(L, idx, 2);
     lua_rawseti(L, -2, LUNL_NOTE_FN);
-    luaL_where(L, 1);
+    lunl_push_site(L);
     lua_rawseti(L, -2, LUNL_NOTE_SOURCE);
     lua_setiuservalue(L, idx, 2);
     return LUNL_NOTES;
@@ -173,7 +173,7 @@ static const char throw_key = 0; /* registry: what the hook below is to throw */
 static void throw_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
-    lua_sethook(L, NULL, 0, 0);
+    lunl_reset_hook(L);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &throw_key);
     lua_error(L);
 }

@@ -105,6 +105,7 @@ static struct scope *begin(lua_State *L, lunl_state *S, const char *what,
 static struct scope *new_scope(lua_State *L, lunl_state *S, const char *what)
 {
     lunl_new(L, &scope_type, sizeof(struct scope), 1);
+    S->events.opened++;
     return begin(L, S, what, expire);
 }
 
@@ -216,7 +217,9 @@ static int l_scope_close(lua_State *L)
     struct scope *s = lunl_check(L, 1, &scope_type);
     if (s->closed)
         return 0;
-    lunl_scope_leave(L, lunl_S(L), s->task, "timeout");
+    lunl_state *S = lunl_S(L);
+    lunl_scope_leave(L, S, s->task, "timeout");
+    S->events.closed++;
     s->closed = true;
     stop(s);
     lua_settop(L, 2);

@@ -42,7 +42,7 @@ void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods
 void lunl_box_made(lua_State *L, const lunl_loop *loop)
 {
     luaL_Buffer b;
-    if (!loop->debug)
+    if (!loop->debug && !loop->sites)
         return;
     luaL_buffinit(L, &b);
     luaL_addstring(&b, "made at:");
@@ -53,7 +53,7 @@ void lunl_box_made(lua_State *L, const lunl_loop *loop)
 
 void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx)
 {
-    if (!loop->debug || loop->closed)
+    if ((!loop->debug && !loop->sites) || loop->closed)
         return;
     lua_createtable(L, 0, 4);
     lua_pushliteral(L, "Handle was never closed");
@@ -114,6 +114,29 @@ void *lunl_handle_new(lunl_loop *loop, const lunl_handle_kind *kind, size_t size
     return h;
 }
 
+void lunl_handle_made(lua_State *L, lunl_handle *h)
+{
+    char site[LUNL_SITE];
+    if (!h->loop->sites || h->site || !lunl_site(L, site, sizeof site))
+        return;
+    h->site = lun_loop_alloc(&h->loop->loop, LUNL_SITE);
+    if (h->site)
+        memcpy(h->site, site, sizeof site);
+}
+
+lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n)
+{
+    lunl_io *io = loop->io;
+    if (!io)
+        return n;
+    for (lun_link *l = io->handles.next; l != &io->handles; l = l->next) {
+        lunl_handle *h = lun_container(l, lunl_handle, link);
+        const char *type = uv_handle_type_name(uv_handle_get_type(h->uv));
+        n = lunl_probe_row(L, n, "handle", type ? type : "handle", h->site, 0);
+    }
+    return n;
+}
+
 void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv)
 {
     lunl_io *io = h->loop->io;
@@ -121,10 +144,13 @@ void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv)
     uv->data = h;
     h->loop->loop.count.handles++;
     lun_list_push(&io->handles, &h->link);
+    if (h->loop->sites && h->loop->S->running)
+        lunl_handle_made(h->loop->S->running, h);
 }
 
 void lunl_handle_discard(lunl_handle *h)
 {
+    lun_loop_free(&h->loop->loop, h->site, LUNL_SITE);
     lun_loop_free(&h->loop->loop, h, h->size);
 }
 
@@ -134,6 +160,7 @@ static void on_closed(uv_handle_t *uv)
     h->loop->loop.count.handles--;
     if (h->kind->closed)
         h->kind->closed(h);
+    lun_loop_free(&h->loop->loop, h->site, LUNL_SITE);
     lun_loop_free(&h->loop->loop, h, h->size);
 }
 

@@ -44,6 +44,7 @@ struct lunl_handle {
     uv_handle_t *uv;              /* embedded in the struct around this one */
     uint32_t size;                /* of the whole block */
     bool closing;
+    char *site; /* owned: where it was made, if the loop remembers such things */
 };
 
 /* What io/ keeps per loop; made on first use, freed by lunl_handles_close. */
@@ -78,6 +79,8 @@ void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx);
 /* Zeroed memory for a handle; NULL says no memory. For lunl_handle_opened or
  * lunl_handle_discard. */
 void *lunl_handle_new(lunl_loop *loop, const lunl_handle_kind *kind, size_t size);
+/* Remembers where the calling Lua code is as where `h` was made, if the loop does such things. */
+void lunl_handle_made(lua_State *L, lunl_handle *h);
 /* `uv`, inside `h`, has been initialised: `h` exists from here on. */
 void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv);
 /* Frees a handle that was never opened. */

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * watchdog.c - a limit in real seconds around code that may wait for ever, or never wait at all.
+ *
+ * Two stages: a libuv timer tells the loop; if from then on Lua keeps the loop from making any
+ * progress for a second, a signal arms a hook that throws in whatever Lua code runs. The timer is
+ * none of the loop's own, so a virtual clock does not move it, and it is not counted, so a loop with
+ * nothing else is idle.
+ *
+ * Laws: one watchdog of the process at a time has the second stage, and only on its main thread
+ * while nobody else handles SIGVTALRM. The handler touches C facts alone (see interrupt.c).
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TICK = 1 }; /* seconds without progress that are too many */
+
+typedef struct watch {
+    uv_timer_t timer; /* first: freed by its close callback */
+    lunl_loop *loop;
+    void (*due)(lunl_loop *loop);
+    double seconds;
+    lun_allocator allocator;
+    bool second_stage;
+} watch;
+
+static watch *volatile current; /* the one that has the second stage, borrowed */
+static volatile sig_atomic_t armed;
+static uint64_t progress; /* of the loop at the last tick */
+static timer_t alarm_clock;
+static struct sigaction before;
+static struct {
+    lua_Hook hook;
+    int mask, count;
+} covered;
+
+static bool on_main_thread(void)
+{
+    return syscall(SYS_gettid) == getpid();
+}
+
+/* Takes itself off, here and on threads that inherited it. */
+static void on_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    lua_sethook(L, covered.hook, covered.mask, covered.count);
+    if (!armed || !current)
+        return;
+    armed = 0;
+    char seconds[32];
+    snprintf(seconds, sizeof seconds, "%g", current->seconds);
+    lunl_throw(L, LUNL_TIMEOUT_ERROR, "the time limit of %s s is over", seconds);
+}
+
+static void arm(lua_State *L)
+{
+    if (lua_gethook(L) != on_hook) {
+        covered.hook = lua_gethook(L);
+        covered.mask = lua_gethookmask(L);
+        covered.count = lua_gethookcount(L);
+    }
+    armed = 1;
+    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void tick(const lunl_loop *loop)
+{
+    const lun_counters *c = &loop->loop.count;
+    uint64_t now = c->turns + c->suspensions + c->spawned;
+    lua_State *L = loop->S->running ? loop->S->running : loop->S->L;
+    if (now == progress && !loop->loop.polling && L)
+        arm(L);
+    progress = now;
+}
+
+static void on_signal(int number)
+{
+    int error = errno;
+    if (!on_main_thread())
+        syscall(SYS_tgkill, getpid(), getpid(), number);
+    else if (current)
+        tick(current->loop);
+    errno = error;
+}
+
+/* From the base of a poll: Lua is not busy, the second stage is not needed. */
+static void on_due(uv_timer_t *timer)
+{
+    watch *w = (watch *)timer;
+    w->due(w->loop);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    watch *w = (watch *)handle;
+    w->allocator.alloc(w->allocator.ud, w, sizeof *w, 0);
+}
+
+static void begin_second_stage(watch *w)
+{
+    struct sigaction now, ours = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGVTALRM};
+    double whole;
+    sigemptyset(&ours.sa_mask);
+    if (current || !on_main_thread() || sigaction(SIGVTALRM, NULL, &now) != 0 ||
+        (now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
+        return;
+    if (sigaction(SIGVTALRM, &ours, &before) != 0)
+        return;
+    if (timer_create(CLOCK_MONOTONIC, &event, &alarm_clock) != 0) {
+        sigaction(SIGVTALRM, &before, NULL);
+        return;
+    }
+    double part = modf(w->seconds, &whole);
+    /* Again and again: the code may catch what is thrown and go on. */
+    struct itimerspec when = {{TICK, 0}, {(time_t)whole, (long)(part * 1e9) + 1}};
+    armed = 0;
+    progress = UINT64_MAX;
+    current = w;
+    timer_settime(alarm_clock, 0, &when, NULL);
+    w->second_stage = true;
+}
+
+static void end_second_stage(watch *w)
+{
+    if (!w->second_stage)
+        return;
+    timer_delete(alarm_clock);
+    armed = 0;
+    current = NULL;
+    sigaction(SIGVTALRM, &before, NULL);
+}
+
+void lunl_watchdog_on(lua_State *L, lunl_loop *loop, double seconds,
+                      void (*due)(lunl_loop *loop))
+{
+    watch *w = lun_loop_alloc(&loop->loop, sizeof *w);
+    if (!w)
+        lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
+    memset(w, 0, sizeof *w);
+    w->loop = loop;
+    w->due = due;
+    w->seconds = seconds;
+    w->allocator = loop->loop.allocator;
+    uv_timer_init(loop->loop.uv, &w->timer);
+    uv_update_time(loop->loop.uv);
+    uv_timer_start(&w->timer, on_due, (uint64_t)ceil(seconds * 1e3), 0);
+    loop->watchdog = w;
+    begin_second_stage(w);
+}
+
+void lunl_watchdog_off(lunl_loop *loop)
+{
+    watch *w = loop->watchdog;
+    loop->watchdog = NULL;
+    if (!w)
+        return;
+    end_second_stage(w);
+    uv_close((uv_handle_t *)&w->timer, on_closed);
+}
