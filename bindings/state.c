@@ -65,6 +65,9 @@ lunl_state *lunl_make_state(lua_State *L)
     if (L == S->main)
         lua_checkstack(L, LUN_STACK_RESERVE);
 #endif
+#if defined(LUN_CHAOS)
+    lunl_reset_hook(S->main);
+#endif
     return S;
 }
 
