@@ -115,6 +115,24 @@ static void deliver(lun_task *t, lun_walk *walk)
     if (spare || f->kind->cancel(f, t, walk) == LUN_NO) {
         lun_list_drop(&t->u.wait.link);
         interrupt(t);
+    } else if (lun_is_task(f)) {
+        t->flags |= LUN_PASSED;
+    }
+}
+
+/*
+ * What became of the request that the waiters of `t` have passed on to it: it was thrown there, or
+ * it comes back to them.
+ */
+static void answer(lun_task *t, bool thrown)
+{
+    lun_list_each(l, &t->done.waiters) {
+        lun_waiter *w = lun_container(l, lun_waiter, link);
+        if (w->kind != &task_waiter || !(waiter_task(w)->flags & LUN_PASSED))
+            continue;
+        waiter_task(w)->flags &= (uint8_t)~LUN_PASSED;
+        if (!thrown)
+            waiter_task(w)->flags |= LUN_MUST_CANCEL;
     }
 }
 
@@ -208,16 +226,21 @@ bool lun_task_resume(lun_task *t, lun_future **on)
     }
     t->at = LUN_AT_RUNNING;
     bool interrupted = t->flags & (LUN_INTERRUPTED | LUN_THROWN);
-    if (interrupted || (*on && (*on)->state == LUN_CANCELLED))
+    if (interrupted || (*on && (*on)->state == LUN_CANCELLED)) {
         t->flags &= (uint8_t)~LUN_MUST_CANCEL;
+        answer(t, true);
+    }
     if ((t->flags & LUN_THROWN) && t->requests > 0)
         t->requests--;
-    t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN);
+    t->flags &=
+        (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN | LUN_PASSED);
     return interrupted;
 }
 
 void lun_task_finish(lun_task *t, enum lun_state state)
 {
+    if ((t->flags & LUN_MUST_CANCEL) && state != LUN_CANCELLED)
+        answer(t, false);
     t->at = LUN_AT_DONE;
     t->flags &= (uint8_t)~LUN_MUST_CANCEL;
     t->done.loop->count.tasks--;
@@ -239,7 +262,8 @@ void lun_task_detach(lun_task *t)
                 park->revoked(park);
         }
     }
-    t->flags &= (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN);
+    t->flags &=
+        (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN | LUN_PASSED);
     t->at = LUN_AT_RUNNING;
 }
 

@@ -9,7 +9,8 @@
  * Laws of cancellation:
  *  1. The request travels down the edge to what the task waits for; the outcome travels up the
  *     same edge. Iteratively, also through joins.
- *  2. Value first: what has settled is delivered; the request stays for the next suspension.
+ *  2. Value first: what has settled is delivered; the request stays for the next suspension. A task
+ *     that ends without one hands the request back to the task that had passed it on.
  *  3. A borrowed future that others need is spared: this task alone withdraws.
  *  4. A grant of a park is no outcome until the task runs: it passes to the next in the queue.
  */
@@ -43,6 +44,7 @@ enum lun_task_flag {
     LUN_OWNS = 8,        /* it owns what it waits for: a cancel ends that in any case */
     LUN_GRANTED = 16,    /* a park has chosen it; it has not run yet */
     LUN_THROWN = 32,     /* the request in progress is one of lun_task_throw */
+    LUN_PASSED = 64,     /* a request has gone on to the task that it waits for */
 };
 
 struct lun_task {

@@ -36,13 +36,14 @@ print(table.concat(async.map({ "Ann", "Bob", "Cid", "Dan", "Eve" }, visit), ", "
 print("inside at most: " .. most)
 
 -- A waiter that is cancelled is skipped: no permit is lost with it.
-desks:acquire()
-desks:acquire()
-local impatient = async.create_task(visit, "impatient")
-local patient = async.create_task(visit, "patient")
-async.sleep(0.02)
-impatient:cancel()
-desks:release()
-desks:release()
+local impatient, patient
+do
+  local _ <close> = desks:guard()
+  local _ <close> = desks:guard()
+  impatient = async.create_task(visit, "impatient")
+  patient = async.create_task(visit, "patient")
+  async.sleep(0.02)
+  impatient:cancel()
+end
 print(async.await(patient))
 print("all free: " .. tostring(not desks:locked()), impatient:cancelled())

@@ -16,7 +16,10 @@ end -- the stream is closed when its handler ends
 async.get_running_loop():set_exception_handler(function(_, context)
   print("reported", context.exception)
 end)
-local serving = async.create_task(function() server:serve(talk) end)
+local serving = async.create_task(function()
+  local _ <close> = server -- nobody would be served any more
+  server:serve(talk)
+end)
 
 local function client(...)
   local stream <close> = net.connect("127.0.0.1", port, { timeout = 5 })

@@ -72,6 +72,52 @@ describe("value first", function()
     assert.equal(1, task:cancelling())
   end)
 
+  -- The request goes to the innermost task; one that ends by itself in that turn has nothing to throw it at.
+  it("a task that ends in the same turn hands the request back to who passed it on", function()
+    for _, ending in ipairs { "value", "error" } do
+      local gate = async.Event()
+      local inner = started(function()
+        gate:wait()
+        if ending == "error" then error("inner error", 0) end
+        return "value"
+      end)
+      local got, e
+      local outer = started(function()
+        got = select(2, pcall(async.await, inner))
+        e = thrown(async.sleep, 60)
+        error(e)
+      end)
+      local top = started(function() return async.await(outer) end)
+      gate:set()
+      assert.is_true(top:cancel("enough"))
+      assert.equal("enough", thrown(async.await, top).message)
+      assert.equal(ending == "error" and "inner error" or "value", got)
+      assert.equal("enough", e.message)
+      assert.is_false(inner:cancelled())
+      assert.is_true(outer:cancelled() and top:cancelled())
+      assert.same({ 1, 1, 1 }, { inner:cancelling(), outer:cancelling(), top:cancelling() })
+    end
+  end)
+
+  it("a request that was thrown at the inner task does not come back, though a second one there is dropped", function()
+    local gate = async.Event()
+    local inner = started(function()
+      thrown(async.sleep, 60)
+      gate:wait()
+      return "value"
+    end)
+    local outer = started(function()
+      local value = async.await(inner)
+      async.sleep(0)
+      return value
+    end)
+    outer:cancel()
+    turns(2)
+    gate:set()
+    inner:cancel()
+    assert.equal("value", async.await(outer))
+  end)
+
   it("request before result: the future is cancelled, and cannot have a result", function()
     local f = async.Future()
     local task = started(async.await, f)
