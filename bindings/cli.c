@@ -47,6 +47,7 @@ static const char async_key = 0, task_key = 0;
 
 static const char help[] =
     "usage: lunation [options] [script [args]]\n"
+    "       lunation [options] test [busted's arguments]   specs that await; test --help\n"
     "Available options are:\n"
     "  -e stat         execute string 'stat'\n"
     "  -i              interactive mode: not there yet\n"
@@ -234,11 +235,32 @@ static int push_option(lua_State *L, struct command *c)
     return -1;
 }
 
+/* Pushes the function of `lunation test` and what it has to know of the options; how many. */
+static int push_test(lua_State *L, const struct command *c)
+{
+    /* Room in the frame of main_k, so that the stack does not move in the middle of a __concat:
+     * some builds of Lua do not bear that, and busted's output handlers make colours with it. */
+    luaL_checkstack(L, 8000, NULL);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "lunation.test");
+    lua_call(L, 1, 1);
+    lua_createtable(L, 0, 2);
+    lua_pushboolean(L, c->virtual_time);
+    lua_setfield(L, -2, "virtual_time");
+    if (c->seeded) {
+        lua_pushinteger(L, c->seed);
+        lua_setfield(L, -2, "seed");
+    }
+    return 1;
+}
+
 /* Pushes the script and its arguments, which it may have changed in `arg`; how many, or -1.
  */
 static int push_script(lua_State *L, struct command *c)
 {
     const char *name = NULL;
+    if (c->script < c->argc && strcmp(c->argv[c->script], "test") == 0)
+        return push_test(L, c);
     if (c->script < c->argc) {
         name = c->argv[c->script];
         if (strcmp(name, "-") == 0 && strcmp(c->argv[c->script - 1], "--") != 0)

@@ -27,7 +27,8 @@
 enum { FIRST = 1, SECOND, THIRD };
 
 static struct {
-    lunl_loop *volatile loop;    /* under interruption, borrowed; NULL: none */
+    /* Under interruption, borrowed; NULL: none. Other threads' runs compare theirs with it. */
+    lunl_loop *_Atomic loop;
     volatile sig_atomic_t armed; /* our hook is set and has not thrown yet */
     lua_Hook hook;               /* what it took the place of, with mask and count */
     int mask, count;

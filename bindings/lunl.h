@@ -262,6 +262,7 @@ enum lunl_guest {
     LUNL_MADE_ERROR = 512, /* cancelled: user value 1 is the CancelledError already */
     LUNL_TIMED_OUT = 1024, /* task: asked to stop by a timeout of its own, see timeout.c */
     LUNL_INJECTED = 2048,  /* task: the probe's error is to be thrown at its resumption */
+    LUNL_AGAIN = 4096,     /* task waiting in a queue: it was woken in vain, see queue.c */
 };
 
 struct lunl_loop {
@@ -277,8 +278,8 @@ struct lunl_loop {
     bool ending;
     double slow_callback_duration;
     double shutdown_grace;
-    void *signals; /* io/signal.c's own */
-    void *io;      /* io/handle.c's own: struct lunl_io */
+    void *signals;            /* io/signal.c's own */
+    void *io;                 /* io/handle.c's own: struct lunl_io */
     struct lunl_probe *probe; /* engine/probe.c's own, NULL until it is used */
     void *watchdog;           /* watchdog.c's own */
 };
@@ -549,11 +550,14 @@ bool lunl_site(lua_State *L, char *buf, size_t size);
 void lunl_push_site(lua_State *L);
 /* Appends what io/ has open to the list on top, each as lunl_probe_row; n: rows so far. */
 lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n);
+/* Closes the open handle that was listed with this id; false if there is none any more. */
+bool lunl_close_listed(lunl_loop *loop, const void *id);
 /* Appends a row {kind, text, where?, object?}; object: stack index or 0. The new count. */
 lua_Integer lunl_probe_row(lua_State *L, lua_Integer n, const char *kind, const char *text,
                            const char *where, int object);
 
 int luaopen_lunation_net(lua_State *L);      /* io/net.c */
+int luaopen_lunation_memory(lua_State *L);   /* io/memory.c */
 int luaopen_lunation_probe(lua_State *L);    /* engine/probe.c */
 extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop */
 extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler, ... */

@@ -12,11 +12,12 @@
 #include <string.h>
 
 static const struct module {
-    const char *name, *field;
+    const char *name, *field; /* field NULL: to be required by name only */
     lua_CFunction open;
 } modules[] = {
     {"lunation.net", "net", luaopen_lunation_net},
     {"lunation.probe", "probe", luaopen_lunation_probe},
+    {"lunation.memory", NULL, luaopen_lunation_memory},
 };
 
 enum { MODULES = sizeof modules / sizeof *modules };
@@ -34,7 +35,7 @@ static int l_lazy(lua_State *L)
 {
     const char *field = lua_tostring(L, 2);
     for (int i = 0; field && i < MODULES; i++) {
-        if (strcmp(field, modules[i].field) != 0)
+        if (!modules[i].field || strcmp(field, modules[i].field) != 0)
             continue;
         luaL_requiref(L, modules[i].name, modules[i].open, 0);
         lua_pushvalue(L, -1);

@@ -71,6 +71,21 @@ lunl_state *lunl_make_state(lua_State *L)
     return S;
 }
 
+static int do_nothing(lua_State *L)
+{
+    (void)L;
+    return 0;
+}
+
+void lunl_collect(lua_State *L)
+{
+    lua_pushcfunction(L, do_nothing);
+    if (lua_pcall(L, 0, 0, 0) == LUA_OK)
+        lua_gc(L, LUA_GCCOLLECT);
+    else
+        lua_pop(L, 1);
+}
+
 static void grow_slots(lua_State *L, lunl_state *S)
 {
     enum { FIRST = 64, MOST = 1 << 24 };

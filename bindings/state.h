@@ -21,6 +21,12 @@ lunl_state *lunl_get_state(lua_State *L);
 /* Takes the hook off L; in the chaos build the one that it began with comes back: chaos.c. */
 void lunl_reset_hook(lua_State *L);
 
+/*
+ * A full collection, unless there is no memory to call even a function that needs none: Lua
+ * forgets a finaliser that it cannot call, and with it what that would have given back.
+ */
+void lunl_collect(lua_State *L);
+
 /* A loop of this state runs on this thread from now on; what did before. */
 lunl_state *lunl_make_hot(lunl_state *S);
 
@@ -234,6 +240,8 @@ void lunl_push_handle_source(lua_State *L, int idx);
 void lunl_probe_swallowed(lunl_loop *loop, const lunl_task *t);
 void lunl_probe_push_error(lua_State *L, lunl_loop *loop);
 void lunl_probe_close(lua_State *L, lunl_loop *loop);
+/* engine/alive.c: the functions of lunation.probe that only look. */
+extern const luaL_Reg lunl_alive_functions[];
 
 /*
  * watchdog.c: `due` is called after so many real seconds, from the base of a poll; if Lua is busy

@@ -152,6 +152,11 @@ void lunl_push_error_of(lua_State *L, lunl_state *S, int idx, lun_future *f)
     if (traced) {
         S->origin_error = lua_topointer(L, -1);
         S->origin_task = S->task ? S->task->number : 0;
+        if (!S->origin_error) {
+            /* A number or a boolean cannot be told again, so the record is not to be kept. */
+            lua_pushboolean(L, 0);
+            lua_rawseti(L, LUA_REGISTRYINDEX, S->origin);
+        }
     }
 }
 

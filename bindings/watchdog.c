@@ -23,6 +23,10 @@
 
 enum { TICK = 1 }; /* seconds without progress that are too many */
 
+#if !defined(sigev_notify_thread_id)
+#define sigev_notify_thread_id _sigev_un._tid /* glibc names it lately only */
+#endif
+
 typedef struct watch {
     uv_timer_t timer; /* first: freed by its close callback */
     lunl_loop *loop;
@@ -34,9 +38,9 @@ typedef struct watch {
 
 static watch *volatile current; /* the one that has the second stage, borrowed */
 static volatile sig_atomic_t armed;
-static uint64_t progress; /* of the loop at the last tick */
+static volatile sig_atomic_t throws; /* in a row, without any progress between */
+static uint64_t progress;            /* of the loop at the last tick */
 static timer_t alarm_clock;
-static struct sigaction before;
 static struct {
     lua_Hook hook;
     int mask, count;
@@ -47,14 +51,20 @@ static bool on_main_thread(void)
     return syscall(SYS_gettid) == getpid();
 }
 
-/* Takes itself off, here and on threads that inherited it. */
+/*
+ * Takes itself off, here and on threads that inherited it. Code that catches what it throws and
+ * goes on gets it again at each instruction, until it has left its task.
+ */
 static void on_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
-    lua_sethook(L, covered.hook, covered.mask, covered.count);
+    bool insists = armed && current && throws > 0 && L != current->loop->S->L;
+    if (!insists)
+        lua_sethook(L, covered.hook, covered.mask, covered.count);
     if (!armed || !current)
         return;
-    armed = 0;
+    armed = insists;
+    throws = 1;
     char seconds[32];
     snprintf(seconds, sizeof seconds, "%g", current->seconds);
     lunl_throw(L, LUNL_TIMEOUT_ERROR, "the time limit of %s s is over", seconds);
@@ -74,9 +84,12 @@ static void arm(lua_State *L)
 static void tick(const lunl_loop *loop)
 {
     const lun_counters *c = &loop->loop.count;
-    uint64_t now = c->turns + c->suspensions + c->spawned;
+    uint64_t now = c->turns + c->suspensions;
     lua_State *L = loop->S->running ? loop->S->running : loop->S->L;
-    if (now == progress && !loop->loop.polling && L)
+    /* Another loop may run in this state meanwhile, or none. */
+    if (now != progress)
+        armed = throws = 0;
+    else if (loop->S->loop == loop && !loop->loop.polling && L)
         arm(L);
     progress = now;
 }
@@ -107,22 +120,23 @@ static void on_closed(uv_handle_t *handle)
 static void begin_second_stage(watch *w)
 {
     struct sigaction now, ours = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGVTALRM};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGVTALRM};
     double whole;
     sigemptyset(&ours.sa_mask);
+    event.sigev_notify_thread_id = getpid(); /* the main thread's */
     if (current || !on_main_thread() || sigaction(SIGVTALRM, NULL, &now) != 0 ||
         (now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
         return;
-    if (sigaction(SIGVTALRM, &ours, &before) != 0)
+    if (sigaction(SIGVTALRM, &ours, NULL) != 0)
         return;
     if (timer_create(CLOCK_MONOTONIC, &event, &alarm_clock) != 0) {
-        sigaction(SIGVTALRM, &before, NULL);
+        sigaction(SIGVTALRM, &now, NULL);
         return;
     }
     double part = modf(w->seconds, &whole);
     /* Again and again: the code may catch what is thrown and go on. */
-    struct itimerspec when = {{TICK, 0}, {(time_t)whole, (long)(part * 1e9) + 1}};
-    armed = 0;
+    struct itimerspec when = {{TICK, 0}, {(time_t)whole, (long)(part * 999999998) + 1}};
+    armed = throws = 0;
     progress = UINT64_MAX;
     current = w;
     timer_settime(alarm_clock, 0, &when, NULL);
@@ -131,12 +145,18 @@ static void begin_second_stage(watch *w)
 
 static void end_second_stage(watch *w)
 {
+    struct sigaction now;
     if (!w->second_stage)
         return;
+    /* A signal of this thread's that is on its way arrives before that returns. */
     timer_delete(alarm_clock);
     armed = 0;
     current = NULL;
-    sigaction(SIGVTALRM, &before, NULL);
+    if (sigaction(SIGVTALRM, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
+        now.sa_handler == on_signal) {
+        now.sa_handler = SIG_DFL;
+        sigaction(SIGVTALRM, &now, NULL);
+    }
 }
 
 void lunl_watchdog_on(lua_State *L, lunl_loop *loop, double seconds,

@@ -137,23 +137,21 @@ static int init_uv(lun_loop *loop, uv_loop_t *uv)
     int err = 0;
     loop->own = uv == NULL;
     loop->uv = uv ? uv : &loop->own_uv;
-    if (loop->own && (err = uv_loop_init(loop->uv)) != 0)
+    if ((err = uv_mutex_init(&loop->mutex)) != 0)
         return err;
+    if (loop->own && (err = uv_loop_init(loop->uv)) != 0)
+        goto destroy_mutex;
     if ((err = uv_async_init(loop->uv, &loop->async, on_async)) != 0)
         goto close_loop;
-    if ((err = uv_mutex_init(&loop->mutex)) != 0)
-        goto close_async;
     loop->async.data = loop;
     uv_timer_init(loop->uv, &loop->alarm);
     loop->alarm.data = loop;
     return 0;
-close_async:
-    uv_close((uv_handle_t *)&loop->async, NULL);
-    while (uv_is_closing((uv_handle_t *)&loop->async) && uv_run(loop->uv, UV_RUN_NOWAIT))
-        continue;
 close_loop:
     if (loop->own)
         uv_loop_close(loop->uv);
+destroy_mutex:
+    uv_mutex_destroy(&loop->mutex);
     return err;
 }
 

@@ -29,6 +29,7 @@ typedef struct lun_policy {
 typedef struct lun_counters {
     uint64_t spawned, suspensions, turns, polls;
     uint32_t tasks, sleepers, handles, requests, callbacks;
+    uint32_t inner; /* the guest's handles that nothing outside of the loop moves */
 } lun_counters;
 
 /* Work handed over from another thread; embedded in the poster's memory until `run` begins. */

@@ -22,7 +22,8 @@ static void free_if_over(lun_op *op)
 static void abort_op(lun_op *op)
 {
     const lun_op_kind *kind = (const lun_op_kind *)op->done.kind;
-    if (op->in_flight && kind->abort)
+    LUN_ASSERT(op->in_flight);
+    if (kind->abort)
         kind->abort(op);
 }
 
@@ -31,8 +32,7 @@ lun_answer lun_op_cancel_kind(lun_future *f, lun_task *by, lun_walk *walk)
     (void)by;
     (void)walk;
     abort_op((lun_op *)f);
-    if (!lun_future_done(f))
-        lun_future_settle(f, LUN_CANCELLED);
+    lun_future_settle(f, LUN_CANCELLED);
     return LUN_YES;
 }
 

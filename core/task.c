@@ -148,7 +148,11 @@ static void ask(lun_task *t, lun_walk *walk)
         t->requests++;
     if (loop->asked)
         loop->asked(loop, t);
-    deliver(t, walk);
+    if (t->flags & LUN_THROWN)
+        t->flags |=
+            LUN_MUST_CANCEL; /* behind the error, which is an outcome like any other */
+    else
+        deliver(t, walk);
 }
 
 void lun_walk_run(lun_walk *walk)
@@ -213,6 +217,8 @@ void lun_task_yield(lun_task *t)
     lun_task_wake(t);
     if (t->flags & LUN_MUST_CANCEL)
         t->flags |= LUN_INTERRUPTED;
+    if (t->flags & LUN_THROWN)
+        t->flags &= (uint8_t)~LUN_MUST_CANCEL;
 }
 
 bool lun_task_resume(lun_task *t, lun_future **on)
@@ -226,12 +232,11 @@ bool lun_task_resume(lun_task *t, lun_future **on)
     }
     t->at = LUN_AT_RUNNING;
     bool interrupted = t->flags & (LUN_INTERRUPTED | LUN_THROWN);
-    if (interrupted || (*on && (*on)->state == LUN_CANCELLED)) {
+    if (!(t->flags & LUN_THROWN) &&
+        (interrupted || (*on && (*on)->state == LUN_CANCELLED))) {
         t->flags &= (uint8_t)~LUN_MUST_CANCEL;
         answer(t, true);
     }
-    if ((t->flags & LUN_THROWN) && t->requests > 0)
-        t->requests--;
     t->flags &=
         (uint8_t) ~(LUN_INTERRUPTED | LUN_OWNS | LUN_GRANTED | LUN_THROWN | LUN_PASSED);
     return interrupted;
@@ -284,8 +289,9 @@ bool lun_task_cancel(lun_task *t)
 
 void lun_task_throw(lun_task *t)
 {
-    t->flags |= LUN_THROWN;
-    lun_task_cancel(t);
+    LUN_ASSERT(t->at == LUN_AT_RUNNING);
+    if (!(t->flags & LUN_MUST_CANCEL))
+        t->flags |= LUN_THROWN | LUN_MUST_CANCEL;
 }
 
 unsigned lun_task_uncancel(lun_task *t)

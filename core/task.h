@@ -43,7 +43,7 @@ enum lun_task_flag {
     LUN_INTERRUPTED = 4, /* it is to be delivered at the resumption */
     LUN_OWNS = 8,        /* it owns what it waits for: a cancel ends that in any case */
     LUN_GRANTED = 16,    /* a park has chosen it; it has not run yet */
-    LUN_THROWN = 32,     /* the request in progress is one of lun_task_throw */
+    LUN_THROWN = 32,     /* lun_task_throw has cut the wait that is to be resumed */
     LUN_PASSED = 64,     /* a request has gone on to the task that it waits for */
 };
 
@@ -102,7 +102,7 @@ bool lun_task_resume(lun_task *t, lun_future **on);
  */
 static inline bool lun_task_go_on(lun_task *t)
 {
-    if (t->flags & LUN_INTERRUPTED)
+    if (t->flags & (LUN_INTERRUPTED | LUN_THROWN))
         return false;
     t->at = LUN_AT_RUNNING;
     return true;
@@ -128,7 +128,8 @@ bool lun_task_cancel(lun_task *t);
 
 /*
  * For the hook `suspends`: the wait of `t` that is beginning ends at once, and its resumption says
- * so as for a request, which is then forgotten: the guest throws an error of its own there.
+ * so as for a request: the guest throws an error of its own there. No request is counted; one that
+ * comes meanwhile waits for the next suspension. Where a request arrives already, nothing happens.
  */
 void lun_task_throw(lun_task *t);
 

@@ -1,9 +1,7 @@
 -- The specs' helper, in two parts.
 --
--- As busted's --helper it guards every test: our command runs busted as its script, so all of busted runs in the main
--- task and every block may await. A test that leaves a task, a timer, a callback, a handle or a request behind fails,
--- with the names of the tasks, and so does one during which an error was reported that nobody had retrieved. The check
--- belongs to the test, so that it is the test that fails and not the one after it.
+-- As busted's --helper it puts `lunation.busted` under the specs, with a time limit for them, so that plain `busted` and
+-- `lunation test` do the same.
 --
 -- As a module (require "spec.helper") it has what many specs need: `thrown`, `refuses`, `reports`, and `plain`, which
 -- runs a program under the stock interpreter, where loops of its own, a virtual clock and an order without a seed are
@@ -69,6 +67,15 @@ function helper.eventually(condition, seconds)
     async.sleep(0.001)
   end
   return true
+end
+
+-- Calls fn() while things do not remember where they were made, as outside of `lunation test`, where nobody hears of a
+-- stream or server that is dropped unclosed.
+function helper.without_sites(fn)
+  local probe = require "lunation.probe"
+  local before = probe.sites(false)
+  local _ <close> = async.defer(function() probe.sites(before) end)
+  return fn()
 end
 
 -- ---- programs in a process of their own ----
@@ -138,105 +145,11 @@ function helper.plain(text, options)
   return expect(stdout, stderr, code)
 end
 
--- ---- the guard ----
-
-local COUNTS = { "tasks", "sleepers", "timers", "callbacks", "handles", "requests", "held" }
--- These may need libuv to say that they are gone.
-local LATE = { handles = true, requests = true, held = true }
-
--- What is more now than it was: text, or nil; only what cannot go away by itself with `at_once`.
-local function difference(loop, before, at_once)
-  local now, list = loop:stats(), {}
-  for _, name in ipairs(COUNTS) do
-    if now[name] > before[name] and not (at_once and LATE[name]) then
-      list[#list + 1] = ("%d %s"):format(now[name] - before[name], name)
-    end
-  end
-  return #list > 0 and table.concat(list, ", ") or nil
-end
-
-local function settle()
-  for _ = 1, 2 do
-    helper.turns(3)
-    collectgarbage()
-  end
-  helper.turns(2)
-end
-
-local function new_tasks(known)
-  local list = {}
-  for _, task in ipairs(async.all_tasks()) do
-    if not known[task] then list[#list + 1] = task end
-  end
-  return list
-end
-
--- The end of one test: text about what it left behind, or nil. What is left is cancelled, so that the next test does
--- not meet it.
-local function left_behind(loop, state)
-  settle()
-  local left = difference(loop, state.before, true)
-  if not left then
-    local deadline = loop:time() + 2
-    left = difference(loop, state.before)
-    while left and loop:time() < deadline do
-      async.sleep(0.005)
-      collectgarbage()
-      left = difference(loop, state.before)
-    end
-  end
-  local list = {}
-  if left then
-    list[1] = "left behind: " .. left
-    for _, task in ipairs(new_tasks(state.tasks)) do
-      list[#list + 1] = "  " .. tostring(task) .. task:get_stack():gsub("\n", "\n    ")
-      task:cancel()
-    end
-    settle()
-  end
-  for _, context in ipairs(state.reports) do
-    list[#list + 1] = ("reported: %s: %s %s"):format(context.message, tostring(context.exception),
-      context.traceback or "")
-  end
-  return #list > 0 and table.concat(list, "\n") or nil
-end
-
-local function guard(element)
-  local loop = async.get_running_loop()
-  local run, state = element.run, { reports = {}, tasks = {} }
-  local finally
-  for _, task in ipairs(async.all_tasks()) do state.tasks[task] = true end
-  settle()
-  local function handler(_, context) state.reports[#state.reports + 1] = context end
-  loop:set_exception_handler(handler)
-  state.before = loop:stats()
-  -- busted would call it after the check.
-  element.env.finally = function(fn) finally = fn end
-  local function finish()
-    element.run = run
-    local fn = finally
-    finally = nil
-    if fn then fn() end
-    loop:set_exception_handler(handler)
-    return left_behind(loop, state)
-  end
-  element.run = function()
-    -- When the test throws, its own error is the one to see.
-    local _ <close> = setmetatable({}, { __close = function(_, e) if e ~= nil then pcall(finish) end end })
-    run()
-    local text = finish()
-    if text then error(text, 0) end
-  end
-end
-
-local key = "lunation.spec.helper" -- busted restores package.loaded and _G after each file; this outlives them
-if package.loaded["busted.core"] and async.current_task() and not debug.getregistry()[key] then
-  debug.getregistry()[key] = true
-  require("busted").subscribe({ "test", "start" }, function(element)
-    -- A pending block has no body to guard.
-    if element.descriptor == "it" and element.env then guard(element) end
-    return nil, true
-  end)
+-- As busted's --helper: the product guards our own specs. Many of them run whole programs, which takes longer than a
+-- test of one's own may.
+if package.loaded["busted.core"] and async.current_task() then
+  arg = { [0] = arg[0], "timeout=" .. 60 * helper.slow, table.unpack(arg) }
+  require "lunation.busted"
 end
 
 package.loaded["spec.helper"] = helper

@@ -101,14 +101,16 @@ static int run(lua_State *L, lunl_state *S, lua_State *co, int nargs)
     return n;
 }
 
-/* Resumes `co` with the `nargs` values on top of L. */
+/* Resumes `co` with the `nargs` values on top of L, which are popped. */
 static int resume(lua_State *L, lunl_state *S, lua_State *co, int nargs)
 {
     if (in_await(S, co)) {
+        lua_pop(L, nargs);
         lua_pushliteral(L, "cannot resume non-suspended coroutine");
         return FAILED;
     }
     if (!lua_checkstack(co, nargs)) {
+        lua_pop(L, nargs);
         lua_pushliteral(L, "too many arguments to resume");
         return FAILED;
     }

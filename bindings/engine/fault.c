@@ -192,8 +192,8 @@ static int deliver(lua_State *L)
     return call_handler(L, 1, 2) ? 1 : 0;
 }
 
-/* Protected: writes one line about the report at 1 or, if that is nil, a callback's error
- * at 2. */
+/* Protected: writes one line about the report at 1, a table or the address of a fault, or, if
+ * that is nil, a callback's error at 2. */
 static int write_line(lua_State *L)
 {
     char line[512];
@@ -204,6 +204,9 @@ static int write_line(lua_State *L)
         message = lua_tostring(L, -1);
         lua_getfield(L, 1, "exception");
         lua_replace(L, 2);
+    } else if (lua_islightuserdata(L, 1)) {
+        const lun_fault *f = lua_touserdata(L, 1);
+        message = f->message ? f->message : f->kind;
     }
     if (lunl_error_is(L, 2, LUNL_BASE_ERROR)) {
         lua_getfield(L, 2, "name");
@@ -213,9 +216,10 @@ static int write_line(lua_State *L)
     }
     if (lua_type(L, 2) == LUA_TSTRING)
         error = lua_tostring(L, 2);
-    int n = snprintf(line, sizeof line, "%s: %s%s%s\n",
+    int n = snprintf(line, sizeof line, "%s%s%s%s%s\n",
                      message ? message : "Unhandled exception in event loop",
-                     name ? name : "", name && error ? ": " : "", error ? error : "");
+                     name || error ? ": " : "", name ? name : "", name && error ? ": " : "",
+                     error ? error : "");
     lunl_write_error(line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
     return 0;
 }
@@ -361,15 +365,8 @@ static int report_callback(lua_State *L)
     }
     lua_createtable(L, 0, 8);
     int ctx = lua_gettop(L);
-    if (lua_istable(L, CALLBACK_CONTEXT)) {
-        for (lua_pushnil(L); lua_next(L, CALLBACK_CONTEXT); lua_pop(L, 1)) {
-            lua_pushvalue(L, -2);
-            lua_pushvalue(L, -2);
-            lua_rawset(L, ctx);
-        }
-    } else if (lua_isuserdata(L, CALLBACK_CONTEXT)) {
+    if (lua_isuserdata(L, CALLBACK_CONTEXT))
         lunl_handle_context(L, CALLBACK_CONTEXT, ctx);
-    }
     lunl_push_where(L, CALLBACK_FN);
     lua_pushfstring(L, "Exception in callback <%s>", lua_tostring(L, -1));
     lua_setfield(L, ctx, "message");

@@ -290,10 +290,13 @@ void lunl_loop_keep(lua_State *L, lunl_loop *loop, int idx)
 {
     if (loop->mt_future != LUA_NOREF)
         return;
-    lua_getiuservalue(L, idx, LOOP_MT_TASK);
-    lua_getiuservalue(L, idx < 0 ? idx - 1 : idx, LOOP_MT_FUTURE);
+    /* One after the other: the second may find no memory. */
+    if (loop->mt_task == LUA_NOREF) {
+        lua_getiuservalue(L, idx, LOOP_MT_TASK);
+        loop->mt_task = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    lua_getiuservalue(L, idx, LOOP_MT_FUTURE);
     loop->mt_future = luaL_ref(L, LUA_REGISTRYINDEX);
-    loop->mt_task = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 void lunl_loop_let(lua_State *L, lunl_loop *loop)

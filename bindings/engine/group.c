@@ -223,8 +223,6 @@ static int l_create_task(lua_State *L)
     if (&loop->loop != g->join.done.loop)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "the TaskGroup belongs to another event loop");
     int nargs = lua_gettop(L) - 2;
-    if (!lua_checkstack(L, 8))
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "too many arguments");
     make_room(L, g);
     lunl_task *task = lunl_spawn(L, loop, nargs, sizeof(struct member));
     if (g->closed)

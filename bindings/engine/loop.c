@@ -97,7 +97,7 @@ static bool on_idle(lun_loop *core, uint64_t *until)
     }
     S->ran = false;
     lunl_forget_origin(S->L, S);
-    lua_gc(S->L, LUA_GCCOLLECT);
+    lunl_collect(S->L);
     uint64_t cost = uv_hrtime() - now;
     S->collect_after = now + cost * 10;
     return !lun_list_alone(&core->faults);
@@ -219,6 +219,8 @@ lunl_loop *lunl_new_loop(lua_State *L, int opts)
     loop->S = S;
     loop->slow_callback_duration = 0.1;
     read_options(L, opts, &policy, loop);
+    /* A host that counts or limits Lua's memory sees ours, too. */
+    policy.allocator.alloc = lua_getallocf(L, &policy.allocator.ud);
     int err = lun_loop_init(&loop->loop, NULL, &policy);
     if (err != 0)
         lunl_throw_uv(L, err, "uv_loop_init", NULL);
@@ -382,7 +384,7 @@ static int l_stats(lua_State *L)
         {"sleepers", c->sleepers},
         {"timers", loop->loop.timers.n},
         {"callbacks", c->callbacks},
-        {"handles", c->handles},
+        {"handles", (uint64_t)c->handles + c->inner},
         {"requests", c->requests},
         {"ready", loop->loop.n_ready},
         {"held", loop->S->n_held - loop->S->n_pool},

@@ -50,7 +50,7 @@ static bool less(lua_State *L, lunl_queue *q, int a, int b)
     }
     lua_pushvalue(L, a);
     lua_pushvalue(L, b);
-    if (!lun_park_waiting(&q->getters.park) && !lun_park_waiting(&q->putters.park)) {
+    if (!lun_park_waiting(&q->getters) && !lun_park_waiting(&q->putters)) {
         lua_call(L, 2, 1);
     } else if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
         lunl_queue_wake_getters(q);

@@ -91,7 +91,7 @@ static void init_call(call *c, lunl_loop *loop)
     c->fn = LUA_NOREF;
 }
 
-/* The function at `arg`, or none, is what will be called. */
+/* The function at `arg`, or none, is what will be called; what was to be called already is not. */
 static void set_call(lua_State *L, call *c, int arg)
 {
     int fn = LUA_NOREF;
@@ -100,6 +100,9 @@ static void set_call(lua_State *L, call *c, int arg)
         lua_pushvalue(L, arg);
         fn = luaL_ref(L, LUA_REGISTRYINDEX);
     }
+    if (c->queued)
+        lun_loop_unqueue(&c->loop->loop, &c->job);
+    c->queued = false;
     luaL_unref(L, LUA_REGISTRYINDEX, c->fn);
     c->fn = fn;
 }
@@ -141,6 +144,21 @@ static bool is_leaf(const lun_future *on, const lun_park *any)
            on->kind == any->base.kind || on->kind->cancel == lun_op_cancel_kind;
 }
 
+/* Where the running `t` suspends; for one that is a C function alone, where it was made. */
+static void note_place(const lunl_state *S, lunl_task *t, char *where)
+{
+    lua_State *L = S->running;
+    int top = lua_gettop(L);
+    if (lunl_site(L, where, LUNL_SITE) || !lua_checkstack(L, 6))
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, S->anchors);
+    lua_rawgeti(L, -1, t->t.done.order);
+    lunl_push_source(L, top + 2, t);
+    if (lua_type(L, -1) == LUA_TSTRING)
+        snprintf(where, LUNL_SITE, "%s", lua_tostring(L, -1));
+    lua_settop(L, top);
+}
+
 static void on_suspends(lun_loop *core, lun_task *core_task, lun_future *on)
 {
     lunl_loop *loop = lunl_loop_of(core);
@@ -149,11 +167,13 @@ static void on_suspends(lun_loop *core, lun_task *core_task, lun_future *on)
     if (!p->counting || !lunl_is_lua_task(core_task) || t->number <= p->since ||
         on == &p->blocked.base || (p->throws && !is_leaf(on, &p->blocked)))
         return;
+    if (p->throws && (core_task->flags & LUN_MUST_CANCEL))
+        return; /* a request arrives here, which an error would take the place of */
     if (++p->points != p->at)
         return;
     p->delivered = true;
     p->task = t->number;
-    lunl_site(loop->S->running, p->where, sizeof p->where);
+    note_place(loop->S, t, p->where);
     loop->S->cancel_msg = 0;
     if (p->throws) {
         t->t.done.guest |= LUNL_INJECTED;
@@ -263,10 +283,12 @@ static int l_set_time(lua_State *L)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "set_time: the clock is real");
     if (!(when < 9e9))
         lunl_arg_error(L, 1, LUNL_VALUE_ERROR, "a finite time expected");
-    uint64_t ns = lunl_deadline_at(when);
-    /* Doubles are coarser than the clock. */
+    uint64_t ns = lunl_deadline_at(when), next = lun_timers_next(&loop->timers);
+    /* Doubles are coarser than the clock; what `deadline` has said is met exactly. */
     if (when < (double)loop->now / 1e9)
         lunl_arg_error(L, 1, LUNL_VALUE_ERROR, "a time that has not passed expected");
+    if (next != LUN_NEVER && when == (double)next / 1e9)
+        ns = next;
     lun_loop_set_time(loop, ns > loop->now ? ns : loop->now);
     return 0;
 }
@@ -313,16 +335,18 @@ static int l_blocked(lua_State *L)
     return lunl_suspend(L, S, 0, blocked_k);
 }
 
-/* --- probe.on_dry(fn?)
+/* --- probe.on_dry(fn?) -> function before, or nil
  * fn() is called as a callback when a virtual clock has nothing left to wait for; if that makes
  * something happen, the run goes on, else it fails as it does without. nil: no such function. */
 static int l_on_dry(lua_State *L)
 {
     lunl_loop *loop;
     struct lunl_probe *p = probe_of(L, &loop);
+    lua_settop(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, p->dry.fn);
     set_call(L, &p->dry, 1);
     p->dried_at = 0;
-    return 0;
+    return 1;
 }
 
 /* --- probe.watchdog(seconds?, fn)
@@ -332,17 +356,19 @@ static int l_watchdog(lua_State *L)
 {
     lunl_loop *loop;
     struct lunl_probe *p = probe_of(L, &loop);
-    lunl_watchdog_off(loop);
-    if (lua_isnoneornil(L, 1)) {
+    bool off = lua_isnoneornil(L, 1);
+    double seconds = off ? 0 : lunl_check_number(L, 1);
+    if (off)
         lua_settop(L, 0);
-        set_call(L, &p->dog, 1);
-        return 0;
-    }
-    double seconds = lunl_check_number(L, 1);
-    lunl_check_callable(L, 2);
-    if (!(seconds > 0 && seconds < 1e6))
-        lunl_arg_error(L, 1, LUNL_VALUE_ERROR, "a number above 0 expected");
+    else if (!(seconds > 0 && seconds < 1e6))
+        lunl_arg_error(L, 1, LUNL_VALUE_ERROR,
+                       "a number above 0 and below 1000000 expected, got %f", seconds);
+    else
+        lunl_check_callable(L, 2);
+    lunl_watchdog_off(loop);
     set_call(L, &p->dog, 2);
+    if (off)
+        return 0;
     lunl_watchdog_on(L, loop, seconds, on_time_up);
     return 0;
 }
@@ -412,145 +438,17 @@ static int l_stop(lua_State *L)
     return 1;
 }
 
-/* ---- what there is ---- */
-
-/* --- probe.sites(boolean?) -> boolean before
- * Whether tasks, futures, Handles and handles made from now on remember where that was; handles
- * that are dropped unclosed are reported then, as in debug. nil only asks. */
-static int l_sites(lua_State *L)
-{
-    lunl_loop *loop = lunl_running_loop(L, lunl_S(L));
-    bool before = loop->sites;
-    if (!lua_isnoneornil(L, 1))
-        loop->sites = lua_toboolean(L, 1);
-    lua_pushboolean(L, before);
-    return 1;
-}
-
-lua_Integer lunl_probe_row(lua_State *L, lua_Integer n, const char *kind, const char *text,
-                           const char *where, int object)
-{
-    int list = lua_gettop(L);
-    luaL_checkstack(L, 4, NULL);
-    lua_createtable(L, 0, 4);
-    lua_pushstring(L, kind);
-    lua_setfield(L, -2, "kind");
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, "text");
-    if (where && *where) {
-        lua_pushstring(L, where);
-        lua_setfield(L, -2, "where");
-    }
-    if (object) {
-        lua_pushvalue(L, object);
-        lua_setfield(L, -2, "object");
-    }
-    lua_rawseti(L, list, ++n);
-    return n;
-}
-
-/* Appends the task in `slot` to the list on top. */
-static lua_Integer list_task(lua_State *L, lunl_state *S, lunl_task *t, lua_Integer n)
-{
-    int top = lua_gettop(L);
-    lunl_push_held(L, S, t->t.done.order);
-    lunl_push_future_text(L, top + 1);
-    lunl_push_source(L, top + 1, t);
-    lua_pushvalue(L, top);
-    n = lunl_probe_row(L, n, "task", lua_tostring(L, top + 2), lua_tostring(L, top + 3),
-                       top + 1);
-    lua_settop(L, top);
-    return n;
-}
-
-/* --- probe.live() -> list of {kind, text, where?, object?}
- * What is alive in the loop: every unfinished task, pending timer and callback, open handle, and
- * one row for requests in flight. `where` is "file:line" of its making, if sites were on. */
-static int l_live(lua_State *L)
-{
-    lunl_state *S = lunl_S(L);
-    lunl_loop *loop = lunl_running_loop(L, S);
-    lua_Integer n = 0;
-    uint32_t n_tasks;
-    lua_settop(L, 0);
-    lunl_task **tasks = lunl_list_tasks(L, S, loop, &n_tasks);
-    lua_newtable(L);
-    for (uint32_t i = 0; i < n_tasks; i++)
-        if (!lun_future_done(
-                &tasks[i]->t.done)) /* a finaliser may have ended it meanwhile */
-            n = list_task(L, S, tasks[i], n);
-    n = lunl_list_callbacks(L, loop, n);
-    n = lunl_list_handles(L, loop, n);
-    if (loop->loop.count.requests > 0) {
-        lua_pushfstring(L, "%d in flight", (int)loop->loop.count.requests);
-        lua_insert(L, -2);
-        lunl_probe_row(L, n, "request", lua_tostring(L, -2), NULL, 0);
-    }
-    return 1;
-}
-
-/* --- probe.site(object) -> "file:line" or nil: where a task or Handle was made, if sites were on. */
-static int l_site(lua_State *L)
-{
-    lua_settop(L, 1);
-    lun_future *f = lunl_to_future(L, 1);
-    if (f && lun_is_task(f))
-        lunl_push_source(L, 1, (lunl_task *)f);
-    else
-        lunl_push_handle_source(L, 1);
-    return 1;
-}
-
-/* --- probe.events() -> {acquired, released, opened, closed}
- * How many locks and permits were taken and given back, and how many closables (timeout, TaskGroup,
- * defer) were opened and closed, since the state was made. */
-static int l_events(lua_State *L)
-{
-    const lunl_state *S = lunl_S(L);
-    const struct {
-        const char *name;
-        uint64_t n;
-    } rows[] = {{"acquired", S->events.acquired},
-                {"released", S->events.released},
-                {"opened", S->events.opened},
-                {"closed", S->events.closed}};
-    lua_createtable(L, 0, 4);
-    for (int i = 0; i < 4; i++) {
-        lua_pushinteger(L, (lua_Integer)rows[i].n);
-        lua_setfield(L, -2, rows[i].name);
-    }
-    return 1;
-}
-
-/* --- probe.destroy(task)
- * Closes an unfinished task by force: its closers run but cannot await; it ends cancelled. Harmless
- * if it is done; RuntimeError for the running one. */
-static int l_destroy(lua_State *L)
-{
-    lunl_state *S = lunl_S(L);
-    lun_future *f = lunl_to_future(L, 1);
-    lua_settop(L, 1);
-    if (!f || !lun_is_task(f))
-        lunl_type_error(L, 1, "Task");
-    if (lun_future_done(f))
-        return 0;
-    lunl_task *t = (lunl_task *)f;
-    if (t->t.at == LUN_AT_RUNNING)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "destroy: the task is running");
-    lunl_task_destroy(L, S, t);
-    return 0;
-}
-
 int luaopen_lunation_probe(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"clock", l_clock},       {"deadline", l_deadline}, {"set_time", l_set_time},
-        {"order", l_order},       {"blocked", l_blocked},   {"on_dry", l_on_dry},
-        {"watchdog", l_watchdog}, {"start", l_start},       {"stop", l_stop},
-        {"sites", l_sites},       {"site", l_site},         {"live", l_live},
-        {"events", l_events},     {"destroy", l_destroy},   {NULL, NULL},
+        {"clock", l_clock},       {"deadline", l_deadline},
+        {"set_time", l_set_time}, {"order", l_order},
+        {"blocked", l_blocked},   {"on_dry", l_on_dry},
+        {"watchdog", l_watchdog}, {"start", l_start},
+        {"stop", l_stop},         {NULL, NULL},
     };
     lua_createtable(L, 0, 16);
     lunl_register(L, functions);
+    lunl_register(L, lunl_alive_functions);
     return 1;
 }

@@ -36,49 +36,42 @@ static inline lunl_queue *check_queue(lua_State *L)
 
 /* ---- the two sides ---- */
 
-static void grant(lunl_side *side)
-{
-    lun_park_grant(&side->park);
-    if (side->back > 0)
-        side->back--;
-}
-
 static inline bool item_for_getter(const lunl_queue *q)
 {
-    return q->n > q->getters.park.granted;
+    return q->n > q->getters.granted;
 }
 
 static inline bool room_for_putter(const lunl_queue *q)
 {
-    return q->n + q->putters.park.granted < q->most;
+    return q->n + q->putters.granted < q->most;
 }
 
 void lunl_queue_wake_getters(lunl_queue *q)
 {
-    while (lun_park_waiting(&q->getters.park) && (item_for_getter(q) || q->shut))
-        grant(&q->getters);
+    while (lun_park_waiting(&q->getters) && (item_for_getter(q) || q->shut))
+        lun_park_grant(&q->getters);
 }
 
 void lunl_queue_wake_putters(lunl_queue *q)
 {
-    while (lun_park_waiting(&q->putters.park) && (room_for_putter(q) || q->shut))
-        grant(&q->putters);
+    while (lun_park_waiting(&q->putters) && (room_for_putter(q) || q->shut))
+        lun_park_grant(&q->putters);
 }
 
 static void getter_revoked(lun_park *park)
 {
-    lunl_queue_wake_getters(lun_container(park, lunl_queue, getters.park));
+    lunl_queue_wake_getters(lun_container(park, lunl_queue, getters));
 }
 
 static void putter_revoked(lun_park *park)
 {
-    lunl_queue_wake_putters(lun_container(park, lunl_queue, putters.park));
+    lunl_queue_wake_putters(lun_container(park, lunl_queue, putters));
 }
 
 /* The queue belongs to the loop of `t` while somebody waits in it. */
 static void adopt(lua_State *L, lunl_queue *q, const lun_task *t)
 {
-    lun_park *parks[] = {&q->getters.park, &q->putters.park, &q->joiners};
+    lun_park *parks[] = {&q->getters, &q->putters, &q->joiners};
     if (q->joiners.base.loop == t->done.loop)
         return;
     for (int i = 0; i < 3; i++)
@@ -93,19 +86,24 @@ static void adopt(lua_State *L, lunl_queue *q, const lun_task *t)
  * Waits again, before those that were not woken yet and behind those that were woken in
  * vain earlier.
  */
-static void wait_again(lunl_side *side, lun_task *t)
+static void wait_again(lun_park *p, lun_task *t)
 {
-    lun_link *head = &side->park.base.waiters, *mine = &t->u.wait.link, *behind = head;
-    if (!lun_park_waiting(&side->park))
-        side->back = 0;
-    for (uint32_t i = 0; i < side->back && behind->next != head; i++)
+    lun_link *head = &p->base.waiters, *mine = &t->u.wait.link, *behind = head;
+    while (behind->next != head &&
+           lun_container(behind->next, lun_task, u.wait.link)->done.guest & LUNL_AGAIN)
         behind = behind->next;
-    lun_park_wait(&side->park, t);
+    lun_park_wait(p, t);
+    t->done.guest |= LUNL_AGAIN;
     if (lun_list_alone(mine))
         return;
     lun_list_drop(mine);
     lun_list_push_front(behind, mine);
-    side->back++;
+}
+
+static void wait_first(lun_park *p, lun_task *t)
+{
+    t->done.guest &= (uint16_t)~LUNL_AGAIN;
+    lun_park_wait(p, t);
 }
 
 /* ---- items ---- */
@@ -184,7 +182,7 @@ static inline void store(lua_State *L, lunl_queue *q)
         }
     }
     q->unfinished++;
-    if (lun_park_waiting(&q->getters.park))
+    if (lun_park_waiting(&q->getters))
         lunl_queue_wake_getters(q);
 }
 
@@ -213,7 +211,7 @@ static inline bool take(lua_State *L, lunl_queue *q)
     }
     if (q->n == 0)
         emptied(L, q);
-    if (lun_park_waiting(&q->putters.park))
+    if (lun_park_waiting(&q->putters))
         lunl_queue_wake_putters(q);
     return true;
 }
@@ -267,7 +265,7 @@ static int put(lua_State *L, lunl_state *S, lun_task *t, lunl_queue *q, lua_KCon
     if (ctx & WOKEN)
         wait_again(&q->putters, t);
     else
-        lun_park_wait(&q->putters.park, t);
+        wait_first(&q->putters, t);
     return lunl_suspend(L, S, WOKEN, put_k);
 }
 
@@ -339,7 +337,7 @@ static int get(lua_State *L, lunl_state *S, lun_task *t, lunl_queue *q, lua_KCon
     if (ctx & WOKEN)
         wait_again(&q->getters, t);
     else
-        lun_park_wait(&q->getters.park, t);
+        wait_first(&q->getters, t);
     return lunl_suspend(L, S, (ctx & ITERATES) | WOKEN, get_k);
 }
 
@@ -505,8 +503,8 @@ static int new_queue(lua_State *L, int which)
     q->most = most > 0 && most < UINT32_MAX ? (uint32_t)most : UINT32_MAX;
     q->ordered = which == PRIORITY;
     q->small = q->room = small;
-    lun_park_init(&q->getters.park, NULL, getter_revoked);
-    lun_park_init(&q->putters.park, NULL, putter_revoked);
+    lun_park_init(&q->getters, NULL, getter_revoked);
+    lun_park_init(&q->putters, NULL, putter_revoked);
     lun_park_init(&q->joiners, NULL, NULL);
     return 1;
 }

@@ -14,12 +14,6 @@
 
 typedef struct lunl_queue lunl_queue;
 
-/* Those that wait for an item, or for room. */
-typedef struct lunl_side {
-    lun_park park;
-    uint32_t back; /* so many stand at the front, having been woken in vain */
-} lunl_side;
-
 /*
  * User values: 1 the table of items, or nil; 2 the comparator of a PriorityQueue, or nil.
  * Of the other queues, 2 to `small` + 1 are the entries while there is no table.
@@ -34,9 +28,9 @@ struct lunl_queue {
     uint32_t head;         /* FIFO: the oldest item's entry, from 0 */
     uint32_t changes;      /* a heap: counts them, to see what a comparator did */
     bool ordered, shut;
-    uint64_t unfinished; /* items put and not reported by task_done */
-    uint64_t number;     /* a heap: of the last item put */
-    lunl_side getters, putters;
+    uint64_t unfinished;       /* items put and not reported by task_done */
+    uint64_t number;           /* a heap: of the last item put */
+    lun_park getters, putters; /* at the front those that were woken in vain */
     lun_park joiners;
 };
 

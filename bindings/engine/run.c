@@ -11,6 +11,19 @@
 
 /* ---- running until something is done ---- */
 
+static int make_interrupt(lua_State *L)
+{
+    lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+    return 1;
+}
+
+/* Pushes a KeyboardInterrupt, or what made that impossible: a run call must come to its end. */
+static void push_interrupt(lua_State *L)
+{
+    lua_pushcfunction(L, make_interrupt);
+    lua_pcall(L, 0, 1, 0);
+}
+
 /* Pushes the KeyboardInterrupt that is leaving the run call, if there is one. */
 static bool take_interrupt(lua_State *L, lunl_state *S)
 {
@@ -21,7 +34,7 @@ static bool take_interrupt(lua_State *L, lunl_state *S)
     luaL_unref(L, LUA_REGISTRYINDEX, S->interrupt);
     S->interrupt = LUA_NOREF;
     if (lua_isnil(L, -1))
-        lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+        push_interrupt(L);
     return true;
 }
 
@@ -46,10 +59,12 @@ void lunl_throw_dry(lua_State *L, lunl_loop *loop)
         lua_replace(L, -4);
         lua_pop(L, 2);
     }
-    lunl_throw(L, LUNL_RUNTIME_ERROR,
-               "nothing is left to wait for: no task is ready, no timer, request or "
-               "handle is live. Waiting: %s%s",
-               lua_tostring(L, -1), n > SHOWN ? ", ..." : "");
+    lunl_throw(
+        L, LUNL_RUNTIME_ERROR,
+        "nothing is left to wait for: no task is ready, no %s is live%s. Waiting: %s%s",
+        loop->loop.timers.n ? "request or handle" : "timer, request or handle",
+        loop->loop.timers.n ? ", and the clock stands still" : "", lua_tostring(L, -1),
+        n > SHOWN ? ", ..." : "");
 }
 
 /* Ends a run one turn after its future: what was to be called soon then has been called. */
@@ -247,7 +262,7 @@ static void collect_owed(lua_State *L, lunl_state *S, int idx)
 {
     if (S->owed > 0) {
         lunl_forget_origin(L, S);
-        lua_gc(L, LUA_GCCOLLECT);
+        lunl_collect(L);
     }
     if (S->n_lost > 0)
         lunl_flush_lost(L, S, lua_touserdata(L, idx));
@@ -298,7 +313,7 @@ static void destroy_quietly(lua_State *L, lunl_state *S, lunl_loop *loop)
         if (t && t->t.done.loop == &loop->loop)
             lunl_task_destroy(L, S, t);
     }
-    lua_gc(L, LUA_GCCOLLECT);
+    lunl_collect(L);
 }
 
 /* True if a KeyboardInterrupt came up meanwhile; it is then on the stack. */
@@ -349,6 +364,23 @@ static int run_until_protected(lua_State *L)
 }
 
 /*
+ * On a Lua whose __concat does not survive a growing stack, whole programs (a test framework, say)
+ * run in the main task, deeper than the reserve of other tasks: it gets a larger one.
+ */
+static void reserve_main(lua_State *L, lunl_state *S, lunl_task *main)
+{
+#if LUN_STACK_RESERVE > 0
+    enum { RESERVE = 4000 };
+    if (lunl_bind_coroutine(L, S, main))
+        lua_checkstack(lunl_task_co(S, main), RESERVE);
+    else
+        lua_pop(L, 1);
+#else
+    (void)L, (void)S, (void)main;
+#endif
+}
+
+/*
  * Runs the function at `fn` with the values above it as main task of the loop object at `idx`;
  * lua_pcall's status, with the results or the error above `fn`.
  */
@@ -357,6 +389,7 @@ static int run_main(lua_State *L, lunl_state *S, int idx, int fn)
     lunl_loop *loop = lua_touserdata(L, idx);
     lunl_loop_keep(L, loop, idx);
     lunl_task *main = lunl_spawn(L, loop, lua_gettop(L) - fn, 0);
+    reserve_main(L, S, main);
     lunl_interrupt_begin(loop, &main->t);
     lua_rawgeti(L, LUA_REGISTRYINDEX, S->run_until);
     lua_pushvalue(L, idx);
@@ -365,7 +398,7 @@ static int run_main(lua_State *L, lunl_state *S, int idx, int fn)
     if (status != LUA_OK && S->interrupts > 0 &&
         lunl_error_is(L, -1, LUNL_CANCELLED_ERROR)) {
         lua_pop(L, 1);
-        lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+        push_interrupt(L);
     }
     return status;
 }

@@ -264,7 +264,10 @@ static struct scope *spare_scope(lua_State *L, lunl_state *S)
     if (p->n == 0) {
         lunl_new(L, &scope_type, sizeof(struct scope), 1);
     } else {
-        lua_getiuservalue(L, lua_upvalueindex(SPARES), p->n--);
+        /* Taken out, so that the scope of a task that is closed by force can be collected. */
+        lua_getiuservalue(L, lua_upvalueindex(SPARES), p->n);
+        lua_pushnil(L);
+        lua_setiuservalue(L, lua_upvalueindex(SPARES), p->n--);
         struct scope *s = lua_touserdata(L, -1);
         s->expired = s->asked = s->closed = false;
     }

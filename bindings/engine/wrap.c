@@ -17,8 +17,6 @@ static int l_callback(lua_State *L)
     lun_future *f = lua_touserdata(L, lua_upvalueindex(3));
     if (lun_future_done(f))
         return 0;
-    if (!lua_checkstack(L, 4))
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "too many arguments");
     lua_pushvalue(L, lua_upvalueindex(3));
     lunl_store(L, n + 1, f, 1, n);
     /* A finaliser may have come in between, with another call or a cancel. */

@@ -21,6 +21,7 @@ lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop)
         lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
     memset(io, 0, sizeof *io);
     lun_list_init(&io->handles);
+    lun_list_init(&io->leaving);
     lun_list_init(&io->ops);
     lun_list_init(&io->records);
     lun_list_init(&io->watchers);
@@ -45,15 +46,19 @@ void lunl_box_made(lua_State *L, const lunl_loop *loop)
     if (!loop->debug && !loop->sites)
         return;
     luaL_buffinit(L, &b);
-    luaL_addstring(&b, "made at:");
     lunl_trace_frames(L, 0, &b);
     luaL_pushresult(&b);
+    lua_pushstring(L,
+                   lua_tostring(L, -1) + 1); /* without the line feed that it begins with */
+    lua_replace(L, -2);
     lua_setiuservalue(L, -2, 1);
 }
 
 void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx)
 {
-    if ((!loop->debug && !loop->sites) || loop->closed)
+    /* With sites: if it was made while they were remembered. */
+    bool known = loop->sites && lua_getiuservalue(L, idx, 1) == LUA_TSTRING;
+    if ((!loop->debug && !known) || loop->closed)
         return;
     lua_createtable(L, 0, 4);
     lua_pushliteral(L, "Handle was never closed");
@@ -67,11 +72,12 @@ void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx)
 
 void lunl_orphan(lun_future *f)
 {
-    static lun_future gone = {.kind = &lun_future_kind, .state = LUN_CANCELLED};
+    /* All threads have this one: nobody writes to a future that is done. */
+    static const lun_future gone = {.kind = &lun_future_kind, .state = LUN_CANCELLED};
     while (!lun_list_alone(&f->waiters)) {
         lun_waiter *w = lun_container(f->waiters.next, lun_waiter, link);
         lun_list_drop(&w->link);
-        w->on = &gone;
+        w->on = (lun_future *)(uintptr_t)&gone;
         lun_task_wake(lun_container(w, lun_task, u.wait));
     }
 }
@@ -131,18 +137,42 @@ lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n)
         return n;
     for (lun_link *l = io->handles.next; l != &io->handles; l = l->next) {
         lunl_handle *h = lun_container(l, lunl_handle, link);
-        const char *type = uv_handle_type_name(uv_handle_get_type(h->uv));
+        const char *type =
+            h->uv ? uv_handle_type_name(uv_handle_get_type(h->uv)) : "memory";
         n = lunl_probe_row(L, n, "handle", type ? type : "handle", h->site, 0);
+        lua_rawgeti(L, -1, n);
+        lua_pushlightuserdata(L, h);
+        lua_setfield(L, -2, "id");
+        lua_pushboolean(L, h->kind->lingers && h->kind->lingers(h));
+        lua_setfield(L, -2, "lingers");
+        lua_pop(L, 1);
     }
     return n;
+}
+
+bool lunl_close_listed(lunl_loop *loop, const void *id)
+{
+    lunl_io *io = loop->io;
+    for (lun_link *l = io ? io->handles.next : NULL; l && l != &io->handles; l = l->next) {
+        lunl_handle *h = lun_container(l, lunl_handle, link);
+        if (h == id) {
+            lunl_handle_close(h);
+            return true;
+        }
+    }
+    return false;
 }
 
 void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv)
 {
     lunl_io *io = h->loop->io;
     h->uv = uv;
-    uv->data = h;
-    h->loop->loop.count.handles++;
+    if (uv) {
+        uv->data = h;
+        h->loop->loop.count.handles++;
+    } else {
+        h->loop->loop.count.inner++;
+    }
     lun_list_push(&io->handles, &h->link);
     if (h->loop->sites && h->loop->S->running)
         lunl_handle_made(h->loop->S->running, h);
@@ -172,7 +202,33 @@ void lunl_handle_close(lunl_handle *h)
     lun_list_drop(&h->link);
     if (h->kind->closing)
         h->kind->closing(h);
-    uv_close(h->uv, on_closed);
+    if (h->uv) {
+        uv_close(h->uv, on_closed);
+        if (h->kind->parted)
+            h->kind->parted(h);
+    } else if (h->kind->queued(h)) {
+        lun_list_push(&((lunl_io *)h->loop->io)->leaving, &h->link);
+    } else {
+        lunl_handle_gone(h);
+    }
+}
+
+void lunl_handle_gone(lunl_handle *h)
+{
+    lun_list_drop(&h->link);
+    h->loop->loop.count.inner--;
+    lun_loop_free(&h->loop->loop, h->site, LUNL_SITE);
+    lun_loop_free(&h->loop->loop, h, h->size);
+}
+
+/* Handles without libuv whose jobs will not run any more. */
+static void let_go(lunl_io *io)
+{
+    while (!lun_list_alone(&io->leaving)) {
+        lunl_handle *h = lun_container(io->leaving.next, lunl_handle, link);
+        lun_loop_unqueue(&h->loop->loop, h->kind->queued(h));
+        lunl_handle_gone(h);
+    }
 }
 
 /* Waits a little while for the handles that still send; everything in the ring does. */
@@ -209,6 +265,7 @@ void lunl_handles_close(lunl_loop *loop)
     linger(loop, io);
     while (!lun_list_alone(&io->handles))
         lunl_handle_close(lun_container(io->handles.next, lunl_handle, link));
+    let_go(io);
     lunl_watchers_close(io);
     lun_loop_free(&loop->loop, io->chunk, LUNL_CHUNK);
     lun_loop_free(&loop->loop, io, sizeof *io);

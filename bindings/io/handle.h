@@ -12,6 +12,10 @@
  *  2. `closing` is called once, before uv_close: it cuts the links to the box, wakes who
  *     waits.
  *  3. The memory goes in the close callback and nowhere else.
+ *
+ * A handle of ours that libuv knows nothing of (`uv` is NULL) lives in jobs of the ready queue.
+ * It is counted in loop->count.inner, and its memory goes when it closes or, if its job is
+ * queued then, in that job, which calls lunl_handle_gone.
  */
 #ifndef LUNL_IO_HANDLE_H
 #define LUNL_IO_HANDLE_H
@@ -31,18 +35,22 @@ typedef struct lunl_polls lunl_polls;
 typedef struct lunl_handle_kind {
     /* Law 2; may be NULL. */
     void (*closing)(lunl_handle *h);
+    /* libuv knows its descriptor no more: the place to close one that is our own; may be NULL. */
+    void (*parted)(lunl_handle *h);
     /* In the close callback, before the memory goes; may be NULL. */
     void (*closed)(lunl_handle *h);
     /* True: it closes by itself when its output is out; may be NULL. */
     bool (*lingers)(lunl_handle *h);
+    /* Without libuv: its job if that is queued or running, else NULL. */
+    lun_job *(*queued)(lunl_handle *h);
 } lunl_handle_kind;
 
 struct lunl_handle {
     const lunl_handle_kind *kind; /* static */
-    lun_link link;                /* in io->handles until it closes */
-    lunl_loop *loop;              /* borrowed */
-    uv_handle_t *uv;              /* embedded in the struct around this one */
-    uint32_t size;                /* of the whole block */
+    lun_link link;   /* in io->handles until it closes, then maybe in io->leaving */
+    lunl_loop *loop; /* borrowed */
+    uv_handle_t *uv; /* embedded in the struct around this one, or NULL */
+    uint32_t size;   /* of the whole block */
     bool closing;
     char *site; /* owned: where it was made, if the loop remembers such things */
 };
@@ -50,6 +58,7 @@ struct lunl_handle {
 /* What io/ keeps per loop; made on first use, freed by lunl_handles_close. */
 typedef struct lunl_io {
     lun_link handles;  /* ring of lunl_handle.link */
+    lun_link leaving;  /* the same, of closing ones whose job is queued */
     lun_link ops;      /* ring of the owners of ops, see op.c */
     lun_link watchers; /* ring of all functions that are waited for, see callback.c */
     lun_link records;  /* ring of lunl_record.link */
@@ -81,12 +90,14 @@ void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx);
 void *lunl_handle_new(lunl_loop *loop, const lunl_handle_kind *kind, size_t size);
 /* Remembers where the calling Lua code is as where `h` was made, if the loop does such things. */
 void lunl_handle_made(lua_State *L, lunl_handle *h);
-/* `uv`, inside `h`, has been initialised: `h` exists from here on. */
+/* `uv`, inside `h`, has been initialised (NULL: there is none): `h` exists from here on. */
 void lunl_handle_opened(lunl_handle *h, uv_handle_t *uv);
 /* Frees a handle that was never opened. */
 void lunl_handle_discard(lunl_handle *h);
 /* Begins to close `h`; harmless if it closes already. Queues only. */
 void lunl_handle_close(lunl_handle *h);
+/* For the job of a closing one without libuv: the memory goes. */
+void lunl_handle_gone(lunl_handle *h);
 
 /* op.c: the loop closes: releases the ops that dead coroutines hold. */
 void lunl_ops_close(lunl_io *io);

@@ -5,6 +5,7 @@
 #ifndef LUNL_IO_NET_H
 #define LUNL_IO_NET_H
 
+#include "socket.h"
 #include "stream.h"
 
 /* Options that connections have in common, from the table at `arg`, or the defaults. */

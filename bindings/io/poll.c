@@ -26,7 +26,7 @@ struct lunl_polls {
     size_t room;
 };
 
-static const lunl_handle_kind watch_kind = {NULL, NULL, NULL};
+static const lunl_handle_kind watch_kind = {.closing = NULL};
 
 static watch *find(const lunl_loop *loop, int fd)
 {

@@ -35,63 +35,6 @@ typedef struct look {
     size_t need; /* MORE: bytes that there must be */
 } look;
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
-{
-    (void)suggested;
-    lunl_conn *c = handle->data;
-    const lunl_io *io = c->h.loop->io;
-    bool tail = c->in.room - c->in.end >= LUNL_CHUNK / 2;
-    buf->base = tail ? c->in.p + c->in.end : io->chunk;
-    buf->len = tail ? c->in.room - c->in.end : LUNL_CHUNK;
-}
-
-static void stop(lunl_conn *c)
-{
-    uv_read_stop(&c->uv.stream);
-    c->reading = false;
-}
-
-static void arrived(lunl_conn *c, const uv_buf_t *buf, size_t n)
-{
-    if (c->in.p && buf->base == c->in.p + c->in.end)
-        c->in.end += n;
-    else if (!lunl_buffer_append(&c->h.loop->loop, &c->in, buf->base, n))
-        c->read_error = UV_ENOMEM;
-}
-
-/*
- * libuv calls it the end when a connection hangs up right behind some data, also when it
- * was reset: the socket knows better.
- */
-static void at_end(lunl_conn *c)
-{
-    int error = 0;
-    socklen_t size = sizeof error;
-    if (getsockopt(lunl_conn_fd(c), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error)
-        c->read_error = uv_translate_sys_error(error);
-    else
-        c->eof = true;
-}
-
-static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
-{
-    lunl_conn *c = uv->data;
-    if (n == 0)
-        return;
-    if (n > 0)
-        arrived(c, buf, (size_t)n);
-    else if (n == UV_EOF)
-        at_end(c);
-    else
-        c->read_error = (int)n;
-    bool over = c->eof || c->read_error;
-    bool asked = lun_park_waiting(&c->box->readers);
-    if (over || !asked)
-        stop(c);
-    if (asked && (over || lunl_buffer_size(&c->in) >= c->need))
-        lun_park_grant(&c->box->readers);
-}
-
 /* Not enough there: the end, an error, or another look at `need` bytes. */
 static enum found short_of(const lunl_conn *c, look *k, size_t need)
 {
@@ -278,7 +221,7 @@ static _Noreturn void fail_over(lua_State *L, lunl_stream *s, const want *w,
                                 size_t consumed)
 {
     char text[LUNL_ADDR_TEXT];
-    lunl_addr_text(&s->peer, text);
+    lunl_stream_text(s, text);
     if (w->kind == UNTIL)
         lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR,
                        "read_until %s: no separator within %I bytes", text,
@@ -298,7 +241,7 @@ static _Noreturn void fail_cut(lua_State *L, lunl_stream *s, const want *w, cons
     char text[LUNL_ADDR_TEXT];
     lunl_error_new(L, LUNL_INCOMPLETE_READ_ERROR,
                    "read_until %s: the stream ended before the separator, after %I bytes",
-                   lunl_addr_text(&s->peer, text), (LUAI_UACINT)k->n);
+                   lunl_stream_text(s, text), (LUAI_UACINT)k->n);
     lua_pushlstring(L, k->p, k->n);
     lunl_error_set(L, lua_absindex(L, -2), "partial");
     lua_pushlstring(L, w->sep, w->sep_len);
@@ -365,12 +308,11 @@ static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream 
                           size_t need, lua_KContext ctx)
 {
     lunl_conn *c = s->c;
-    lunl_io *io = c->h.loop->io;
     c->need = s->taken + need;
-    if (!io->chunk && !(io->chunk = lun_loop_alloc(&c->h.loop->loop, LUNL_CHUNK)))
-        lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
     if (!c->reading) {
-        int err = uv_read_start(&c->uv.stream, on_alloc, on_read);
+        int err = c->via->start(c);
+        if (err == UV_ENOMEM)
+            lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
         if (err != 0)
             lunl_stream_fail(L, s, err, call_name[ctx & 3]);
         c->reading = true;
@@ -388,7 +330,7 @@ static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
     int base = (int)(ctx >> 2), n = call == FORMATS ? base - 1 : 1;
     for (int i = lua_gettop(L) - base; i < n; i++) {
         want w;
-        look k;
+        look k = {0};
         wish(L, s, call, i, &w);
         bool goes_on = true;
         switch (look_for(s, &w, &k)) {

@@ -31,13 +31,17 @@ static void listener_closing(lunl_handle *h)
     lunl_listener *l = (lunl_listener *)h;
     part(l);
     if (l->ready)
-        lunl_handle_close(&l->ready->h);
-    /* Out of the kernel's set before the number can be used again. */
-    uv_poll_stop(&l->poll);
-    close(l->fd);
+        lunl_handle_close(&l->ready->c.h);
 }
 
-static const lunl_handle_kind listener_kind = {listener_closing, NULL, NULL};
+/* Not before: libuv would name a number to the kernel that another thread may have by then. */
+static void listener_parted(lunl_handle *h)
+{
+    close(((lunl_listener *)h)->fd);
+}
+
+static const lunl_handle_kind listener_kind = {.closing = listener_closing,
+                                               .parted = listener_parted};
 
 void lunl_server_close(lunl_server *sv)
 {
@@ -125,10 +129,10 @@ static bool try_listen(lua_State *L, request *r, const lunl_addr *addr)
     int fd;
     const char *call;
     lunl_server *sv = lunl_new(L, &server_type, sizeof *sv, 1);
-    lunl_box_made(L, r->loop);
     lun_park_init(&sv->acceptors, &r->loop->loop, NULL);
     lun_park_init(&sv->leavers, &r->loop->loop, NULL);
     lun_list_init(&sv->live);
+    lunl_box_made(L, r->loop);
     sv->opts = r->opts;
     int err = open_socket(addr, r->dual, r->share, r->backlog, &fd, &call);
     if (err == 0) {
@@ -311,25 +315,25 @@ static bool peer_failed(int e)
 static int adopt(lunl_server *sv, int fd)
 {
     lunl_loop *loop = sv->l->h.loop;
-    lunl_conn *c = lunl_conn_new(loop);
-    int err = c ? uv_tcp_init(loop->loop.uv, &c->uv.tcp) : UV_ENOMEM;
+    lunl_socket *socket = lunl_socket_new(loop);
+    int err = socket ? uv_tcp_init(loop->loop.uv, &socket->uv.tcp) : UV_ENOMEM;
     if (err != 0) {
-        if (c)
-            lunl_handle_discard(&c->h);
+        if (socket)
+            lunl_handle_discard(&socket->c.h);
         close(fd);
         return err;
     }
-    lunl_handle_opened(&c->h, &c->uv.handle);
+    lunl_handle_opened(&socket->c.h, &socket->uv.handle);
     lunl_polls_forget(loop, fd);
-    err = uv_tcp_open(&c->uv.tcp, fd);
+    err = uv_tcp_open(&socket->uv.tcp, fd);
     if (err != 0) {
-        lunl_handle_close(&c->h);
+        lunl_handle_close(&socket->c.h);
         close(fd);
         return err;
     }
     if (sv->opts.nodelay)
-        uv_tcp_nodelay(&c->uv.tcp, 1);
-    sv->l->ready = c;
+        uv_tcp_nodelay(&socket->uv.tcp, 1);
+    sv->l->ready = socket;
     return 0;
 }
 
@@ -353,7 +357,7 @@ int lunl_server_accept(lua_State *L, lunl_server *sv)
     }
     if (!l->ready)
         return UV_EAGAIN;
-    lunl_stream_push(L, l->ready, &l->ready_peer, sv->opts.limit);
+    lunl_stream_push(L, &l->ready->c, &l->ready_peer, sv->opts.limit);
     if (!sv->l) { /* a finaliser has closed the server, and the connection with it */
         lua_pop(L, 1);
         return UV_ECANCELED;

@@ -17,9 +17,9 @@ typedef struct lunl_server lunl_server;
 typedef struct lunl_listener {
     lunl_handle h; /* first */
     uv_poll_t poll;
-    int fd;           /* owned, closed as soon as the handle begins to close */
-    lunl_server *box; /* NULL once the server is closed or collected */
-    lunl_conn *ready; /* accepted, but its Lua object could not be made; owned, or NULL */
+    int fd;             /* owned, closed as soon as the handle begins to close */
+    lunl_server *box;   /* NULL once the server is closed or collected */
+    lunl_socket *ready; /* accepted, but its Lua object could not be made; owned, or NULL */
     lunl_addr ready_peer;
     bool polling;
 } lunl_listener;

@@ -122,7 +122,7 @@ static void watch_closing(lunl_handle *h)
         stop(w);
 }
 
-static const lunl_handle_kind watch_kind = {watch_closing, NULL, NULL};
+static const lunl_handle_kind watch_kind = {.closing = watch_closing};
 
 /* The number of the signal at `arg`: TypeError, ValueError. */
 static int check_signal(lua_State *L, int arg)

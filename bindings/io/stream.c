@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.c - the connection, the Lua object on top of it, and how the two part. The laws
- * are in stream.h; nothing here knows where the bytes come from.
+ * stream.c - the Lua object on top of a connection, and how the two part. The laws are in
+ * stream.h; nothing here knows where the bytes come from.
  */
 #include "stream.h"
 
@@ -9,64 +9,32 @@
 
 const lunl_type lunl_stream_type = {"Stream"};
 
-/* Law 1: whoever waits finds the object without a connection. */
-static void part(lunl_conn *c)
+lunl_stream *lunl_stream_new(lua_State *L, lunl_loop *loop, const lunl_transport *via,
+                             const lunl_addr *peer, size_t limit)
 {
-    lunl_stream *s = c->box;
-    if (!s)
-        return;
-    s->c = NULL;
-    c->box = NULL;
-    lun_park_grant_all(&s->readers);
-    lun_park_grant_all(&s->writers);
+    lunl_stream *s = lunl_new(L, &lunl_stream_type, sizeof *s, 1);
+    lun_park_init(&s->readers, &loop->loop, NULL);
+    lun_park_init(&s->writers, &loop->loop, NULL);
+    s->via = via;
+    s->peer = *peer;
+    s->limit = limit;
+    lunl_box_made(L, loop);
+    return s;
 }
 
-static void conn_closing(lunl_handle *h)
+void lunl_stream_own(lunl_stream *s, lunl_conn *c)
 {
-    lunl_conn *c = (lunl_conn *)h;
-    part(c);
-    lunl_buffer_free(&h->loop->loop, &c->in);
-}
-
-/* A connection without an object is in the ring only because it still sends. */
-static bool conn_lingers(lunl_handle *h)
-{
-    lunl_conn *c = (lunl_conn *)h;
-    if (c->queued == 0 || c->write_error)
-        return false;
-    if (c->box)
-        lunl_stream_close(c->box);
-    return true;
-}
-
-static const lunl_handle_kind conn_kind = {conn_closing, NULL, conn_lingers};
-
-lunl_conn *lunl_conn_new(lunl_loop *loop)
-{
-    return lunl_handle_new(loop, &conn_kind, sizeof(lunl_conn));
-}
-
-int lunl_conn_fd(const lunl_conn *c)
-{
-    uv_os_fd_t fd = -1;
-    uv_fileno(&c->uv.handle, &fd);
-    return fd;
+    s->c = c;
+    c->box = s;
 }
 
 lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
                               size_t limit)
 {
-    lunl_stream *s = lunl_new(L, &lunl_stream_type, sizeof *s, 1);
-    lunl_box_made(L, c->h.loop);
-    lun_park_init(&s->readers, &c->h.loop->loop, NULL);
-    lun_park_init(&s->writers, &c->h.loop->loop, NULL);
-    s->peer = *peer;
-    s->limit = limit;
+    lunl_stream *s = lunl_stream_new(L, c->h.loop, c->via, peer, limit);
     /* A finaliser that ran just now may have closed the server whose connection this is. */
-    if (!c->h.closing) {
-        s->c = c;
-        c->box = s;
-    }
+    if (!c->h.closing)
+        lunl_stream_own(s, c);
     return s;
 }
 
@@ -75,14 +43,18 @@ void lunl_stream_close(lunl_stream *s)
     lunl_conn *c = s->c;
     if (!c)
         return;
-    part(c);
-    if (c->queued == 0 || c->write_error) {
+    lunl_conn_part(c);
+    if (lunl_conn_spent(c))
         lunl_handle_close(&c->h);
-        return;
-    }
-    uv_read_stop(&c->uv.stream);
-    c->reading = false;
-    lunl_buffer_free(&c->h.loop->loop, &c->in);
+    else
+        lunl_conn_deafen(c);
+}
+
+const char *lunl_stream_text(const lunl_stream *s, char *buf)
+{
+    if (s->via->local)
+        return lunl_addr_text(&s->peer, buf);
+    return strcpy(buf, s->via->name);
 }
 
 lunl_stream *lunl_check_stream(lua_State *L)
@@ -95,7 +67,7 @@ lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
     lunl_stream *s = lunl_check_stream(L);
     if (!s->c) {
         char text[LUNL_ADDR_TEXT];
-        lunl_addr_text(&s->peer, text);
+        lunl_stream_text(s, text);
         lunl_error_addr(L, UV_EBADF, what, text);
         lua_pushfstring(L, "%s %s: the stream is closed", what, text);
         lunl_error_set(L, lua_absindex(L, -2), "message");
@@ -110,7 +82,7 @@ lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
 void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what)
 {
     char text[LUNL_ADDR_TEXT];
-    lunl_error_addr(L, err, what, lunl_addr_text(&s->peer, text));
+    lunl_error_addr(L, err, what, lunl_stream_text(s, text));
     lua_error(L);
     abort();
 }
@@ -129,9 +101,10 @@ lun_task *lunl_stream_resumed(lua_State *L, lunl_state *S, lunl_stream *s, bool 
     return t;
 }
 
-/* --- stream:close() closes the stream; output that `write` accepted still goes out. A task
- * that waits in `read` or `write` gets OSError ECANCELED. Closing twice is harmless. Does
- * not suspend. Also called at the end of the block of a `<close>` variable. */
+/* --- stream:close() closes the stream; output that `write` accepted still goes out, and what
+ * arrives meanwhile is dropped. A task that waits in `read` or `write` gets OSError
+ * ECANCELED. Closing twice is harmless. Does not suspend. Also called at the end of the block
+ * of a `<close>` variable. */
 static int l_close(lua_State *L)
 {
     lunl_stream_close(lunl_check_stream(L));
@@ -153,26 +126,39 @@ static int l_gc(lua_State *L)
     return 0;
 }
 
-/* --- stream:peer() -> {host = , port = , family = "inet" or "inet6"}: the other end.
- * Throws OSError on a closed stream. Does not suspend. */
+/* What there is of an address where there is none. */
+static int push_family(lua_State *L, const lunl_stream *s)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushstring(L, s->via->name);
+    lua_setfield(L, -2, "family");
+    return 1;
+}
+
+/* --- stream:peer() -> {host = , port = , family = "inet" or "inet6"}: the other end; only
+ * {family = "memory"} for a stream in memory. Throws OSError on a closed stream. Does not
+ * suspend. */
 static int l_peer(lua_State *L)
 {
     lunl_stream *s = lunl_open_stream(L, lunl_S(L), "peer");
+    if (!s->via->local)
+        return push_family(L, s);
     lunl_addr_push(L, &s->peer);
     return 1;
 }
 
-/* --- stream:sock() -> {host = , port = , family = "inet" or "inet6"}: this end. Throws
- * OSError on a closed stream. Does not suspend. */
+/* --- stream:sock() -> {host = , port = , family = "inet" or "inet6"}: this end; only
+ * {family = "memory"} for a stream in memory. Throws OSError on a closed stream. Does not
+ * suspend. */
 static int l_sock(lua_State *L)
 {
     lunl_stream *s = lunl_open_stream(L, lunl_S(L), "sock");
-    struct sockaddr_storage sa;
-    socklen_t size = sizeof sa;
     lunl_addr a;
-    if (getsockname(lunl_conn_fd(s->c), (struct sockaddr *)&sa, &size) != 0)
-        lunl_stream_fail(L, s, uv_translate_sys_error(errno), "sock");
-    lunl_addr_set(&a, (const struct sockaddr *)&sa);
+    if (!s->via->local)
+        return push_family(L, s);
+    int err = s->via->local(s->c, &a);
+    if (err != 0)
+        lunl_stream_fail(L, s, err, "sock");
     lunl_addr_push(L, &a);
     return 1;
 }
@@ -184,7 +170,7 @@ static int l_tostring(lua_State *L)
     lunl_stream *s = lunl_check_stream(L);
     char text[LUNL_ADDR_TEXT];
     lua_pushfstring(L, "<Stream %s %s>", s->c ? "open" : "closed",
-                    lunl_addr_text(&s->peer, text));
+                    lunl_stream_text(s, text));
     return 1;
 }
 
@@ -194,6 +180,10 @@ void lunl_open_stream_type(lua_State *L)
         {"close", l_close}, {"peer", l_peer}, {"sock", l_sock}, {NULL, NULL}};
     static const luaL_Reg meta[] = {
         {"__close", l_close}, {"__gc", l_gc}, {"__tostring", l_tostring}, {NULL, NULL}};
+    bool known = lua_rawgetp(L, LUA_REGISTRYINDEX, &lunl_stream_type) != LUA_TNIL;
+    lua_pop(L, 1);
+    if (known)
+        return;
     lunl_newtype(L, &lunl_stream_type, methods, meta);
     lua_getfield(L, -1, "__index");
     lunl_register(L, lunl_read_methods);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.h - a two-way stream of bytes: the connection in C (lunl_conn) and the Lua object
- * on top (lunl_stream). stream.c: the two and their end; read.c and write.c: what goes
- * through.
+ * stream.h - a two-way stream of bytes: the Lua object (lunl_stream) on top of a connection
+ * (lunl_conn, transport.h). stream.c: the object and how the two part; read.c and write.c:
+ * what goes through; conn.c: the connection.
  *
  * Laws:
  *  1. The connection and the object point at each other until either is closed or
@@ -10,45 +10,21 @@
  *     without an object.
  *  2. One task reads and one writes at a time; they wait in the object's parks, which are
  *     alive because the object lies on their stack, however early the connection goes.
- *  3. libuv reads while somebody asks, and at most one piece more, which stays in `in`.
- *  4. What has been accepted for writing goes out, whatever becomes of the writer.
+ *  3. What has been accepted for writing goes out, whatever becomes of the writer.
  */
 #ifndef LUNL_IO_STREAM_H
 #define LUNL_IO_STREAM_H
 
-#include "addr.h"
-#include "buffer.h"
-#include "handle.h"
+#include "transport.h"
 
 enum {
-    LUNL_LINE_LIMIT = 65536, /* bytes of a line, unless opts.limit says otherwise */
-    LUNL_HIGH_WATER = 65536, /* a writer waits above this many queued bytes ... */
-    LUNL_LOW_WATER = 16384   /* ... until no more than these are left */
+    LUNL_LINE_LIMIT = 65536 /* bytes of a line, unless opts.limit says otherwise */
 };
-
-typedef struct lunl_stream lunl_stream;
-
-typedef struct lunl_conn {
-    lunl_handle h; /* first */
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
-    lunl_stream *box; /* law 1 */
-    lunl_buffer in;   /* what has arrived and was not taken */
-    size_t need;      /* bytes in `in` that the reader waits for; SIZE_MAX: only the end */
-    size_t queued;    /* bytes accepted and not sent */
-    int read_error, write_error; /* libuv's codes, 0 while all is well */
-    bool reading;                /* libuv reads */
-    bool eof;
-    bool shut_due; /* half close when the queue is out */
-} lunl_conn;
 
 struct lunl_stream {
     const lunl_type *type;
-    lunl_conn *c; /* NULL once closed; law 1 */
+    lunl_conn *c;              /* NULL once closed; law 1 */
+    const lunl_transport *via; /* of the connection that it has or had; static */
     lun_park readers, writers;
     lunl_addr peer;
     size_t limit;    /* of a line, bytes */
@@ -60,19 +36,22 @@ struct lunl_stream {
 
 extern const lunl_type lunl_stream_type;
 
-/* Makes a connection without a socket; NULL: no memory. To be opened, or
- * lunl_handle_discard. */
-lunl_conn *lunl_conn_new(lunl_loop *loop);
 /*
  * New stream on the stack that owns the opened `c`. If it raises, `c` is still the
  * caller's.
  */
 lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
                               size_t limit);
+/* The same in two steps: a closed stream, which then becomes the owner of `c`; never raises. */
+lunl_stream *lunl_stream_new(lua_State *L, lunl_loop *loop, const lunl_transport *via,
+                             const lunl_addr *peer, size_t limit);
+void lunl_stream_own(lunl_stream *s, lunl_conn *c);
 /* Closes it for Lua; output that is queued still goes out. Harmless if it is closed. */
 void lunl_stream_close(lunl_stream *s);
-/* The descriptor of an open connection. */
-int lunl_conn_fd(const lunl_conn *c);
+/* The connection loses its object, and who waits in that hears of it; harmless if it has. */
+void lunl_conn_part(lunl_conn *c);
+/* What it is called in errors: "127.0.0.1:80"; `buf` has LUNL_ADDR_TEXT bytes. */
+const char *lunl_stream_text(const lunl_stream *s, char *buf);
 
 /* The stream at 1, whatever became of it. */
 lunl_stream *lunl_check_stream(lua_State *L);
@@ -91,7 +70,7 @@ _Noreturn void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const cha
 extern const luaL_Reg lunl_read_methods[];  /* read.c */
 extern const luaL_Reg lunl_write_methods[]; /* write.c */
 
-/* Registers the type Stream. */
+/* Registers the type Stream, once. */
 void lunl_open_stream_type(lua_State *L);
 
 #endif

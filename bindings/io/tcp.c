@@ -19,7 +19,7 @@ typedef struct connection {
     lun_timer timer; /* opts.timeout */
     uv_getaddrinfo_t resolve;
     uv_connect_t connect;
-    lunl_conn *c;           /* the attempt in progress, or what came of it; owned */
+    lunl_socket *socket;    /* the attempt in progress, or what came of it; owned */
     struct addrinfo *found; /* owned; NULL for a numeric host */
     const struct addrinfo *next;
     lunl_addr to;    /* the address in progress */
@@ -38,17 +38,17 @@ typedef struct connection {
 
 static void drop_attempt(connection *k)
 {
-    lunl_conn *c = k->c;
-    k->c = NULL;
-    if (c)
-        lunl_handle_close(&c->h);
+    lunl_socket *socket = k->socket;
+    k->socket = NULL;
+    if (socket)
+        lunl_handle_close(&socket->c.h);
 }
 
 static void connection_abort(lun_op *op)
 {
     connection *k = (connection *)op;
     lun_timer_stop(&k->loop->loop, &k->timer);
-    if (k->c)
+    if (k->socket)
         drop_attempt(k);
     else
         uv_cancel((uv_req_t *)&k->resolve);
@@ -103,28 +103,29 @@ static void on_connect(uv_connect_t *req, int status);
 /* Begins an attempt to reach k->to: 0, or libuv's code and nothing is left. */
 static int attempt(connection *k)
 {
-    lunl_conn *c = lunl_conn_new(k->loop);
-    if (!c)
+    lunl_socket *socket = lunl_socket_new(k->loop);
+    if (!socket)
         return UV_ENOMEM;
-    int err = uv_tcp_init_ex(k->loop->loop.uv, &c->uv.tcp, k->to.sa.sa_family);
+    uv_tcp_t *tcp = &socket->uv.tcp;
+    int err = uv_tcp_init_ex(k->loop->loop.uv, tcp, k->to.sa.sa_family);
     if (err != 0) {
-        lunl_handle_discard(&c->h);
+        lunl_handle_discard(&socket->c.h);
         return err;
     }
-    lunl_handle_opened(&c->h, &c->uv.handle);
-    lunl_polls_forget(k->loop, lunl_conn_fd(c));
+    lunl_handle_opened(&socket->c.h, &socket->uv.handle);
+    lunl_polls_forget(k->loop, lunl_socket_fd(socket));
     if (k->local.sa.sa_family == k->to.sa.sa_family)
-        err = uv_tcp_bind(&c->uv.tcp, &k->local.sa, 0);
+        err = uv_tcp_bind(tcp, &k->local.sa, 0);
     else if (k->local.sa.sa_family != AF_UNSPEC)
         err = UV_EAFNOSUPPORT;
     if (err == 0 && k->opts.nodelay)
-        err = uv_tcp_nodelay(&c->uv.tcp, 1);
+        err = uv_tcp_nodelay(tcp, 1);
     if (err == 0)
-        err = uv_tcp_connect(&k->connect, &c->uv.tcp, &k->to.sa, on_connect);
+        err = uv_tcp_connect(&k->connect, tcp, &k->to.sa, on_connect);
     if (err == 0)
-        k->c = c;
+        k->socket = socket;
     else
-        lunl_handle_close(&c->h);
+        lunl_handle_close(&socket->c.h);
     return err;
 }
 
@@ -154,7 +155,7 @@ static void on_connect(uv_connect_t *req, int status)
     } else {
         /* The loop closes all handles, this one included: there is no use in another
          * attempt. */
-        if (k->c->h.closing)
+        if (k->socket->c.h.closing)
             k->next = NULL;
         note_error(k, status);
         drop_attempt(k);
@@ -206,8 +207,8 @@ static int connection_push(lua_State *L, lun_op *op)
         push_error(L, k, op->status);
         return lua_error(L);
     }
-    lunl_stream_push(L, k->c, &k->to, k->opts.limit);
-    k->c = NULL;
+    lunl_stream_push(L, &k->socket->c, &k->to, k->opts.limit);
+    k->socket = NULL;
     return 1;
 }
 

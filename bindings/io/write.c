@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * write.c - writing and half closing. What the socket takes at once is never copied; the
- * rest goes into one block of C memory that libuv works off, whatever becomes of the task.
- * Above the high-water mark the task waits, so a slow peer costs one write and the mark, no
+ * write.c - writing and half closing. What the transport takes at once is never copied; the
+ * rest goes into one block of C memory that it works off, whatever becomes of the task. Above the high-water mark the task waits, so a slow peer costs one write and the mark, no
  * more.
  */
 #include "stream.h"
@@ -10,44 +9,8 @@
 #include <string.h>
 
 enum {
-    BUFS = 16 /* strings that are handed to the system in one call */
+    BUFS = 16 /* strings that are offered in one call */
 };
-
-typedef struct request {
-    uv_write_t uv;
-    lunl_conn *c; /* borrowed: libuv calls back before the connection goes */
-    size_t n;
-    char data[];
-} request;
-
-static int half_close(lunl_conn *c)
-{
-    return shutdown(lunl_conn_fd(c), SHUT_WR) == 0 ? 0 : uv_translate_sys_error(errno);
-}
-
-static void on_written(uv_write_t *uv, int status)
-{
-    request *r = lun_container(uv, request, uv);
-    lunl_conn *c = r->c;
-    lun_loop *loop = &c->h.loop->loop;
-    c->queued -= r->n;
-    loop->count.requests--;
-    lun_loop_free(loop, r, sizeof *r + r->n);
-    if (c->h.closing)
-        return;
-    if (status < 0 && !c->write_error)
-        c->write_error = status;
-    if (c->queued == 0 && c->shut_due && !c->write_error) {
-        c->shut_due = false;
-        c->write_error = half_close(c);
-    }
-    if (!c->box) {
-        if (c->queued == 0 || c->write_error)
-            lunl_handle_close(&c->h);
-    } else if (c->write_error || c->queued <= LUNL_LOW_WATER) {
-        lun_park_grant_all(&c->box->writers);
-    }
-}
 
 /* The next strings from argument *i, byte *off, up to `last`. How many; *total: their
  * bytes. */
@@ -80,7 +43,7 @@ static void advance(lua_State *L, int *i, int last, size_t *off, size_t n)
     *off += n;
 }
 
-/* Copies what is left and hands it to libuv. */
+/* Copies what is left and hands it over. */
 static int enqueue(lua_State *L, lunl_conn *c, int i, int last, size_t off)
 {
     lun_loop *loop = &c->h.loop->loop;
@@ -90,27 +53,24 @@ static int enqueue(lua_State *L, lunl_conn *c, int i, int last, size_t off)
     n -= off;
     if (n == 0)
         return 0;
-    request *r = lun_loop_alloc(loop, sizeof *r + n);
-    if (!r)
+    lunl_output *o = lun_loop_alloc(loop, sizeof *o + n);
+    if (!o)
         return UV_ENOMEM;
-    r->c = c;
-    r->n = n;
-    char *to = r->data;
+    o->c = c;
+    o->size = o->left = n;
+    char *to = o->data;
     for (; i <= last; i++, off = 0) {
         size_t len;
         const char *p = lua_tolstring(L, i, &len);
         memcpy(to, p + off, len - off);
         to += len - off;
     }
-    uv_buf_t buf = {.base = r->data, .len = n};
-    int err = uv_write(&r->uv, &c->uv.stream, &buf, 1, on_written);
-    if (err != 0) {
-        lun_loop_free(loop, r, sizeof *r + n);
-        return err;
-    }
-    c->queued += n;
-    loop->count.requests++;
-    return 0;
+    int err = c->via->send(c, o);
+    if (err == 0)
+        c->queued += n;
+    else
+        lun_loop_free(loop, o, sizeof *o + n);
+    return err;
 }
 
 /* Takes all strings from 2 to `last`, now or into the queue. */
@@ -123,11 +83,11 @@ static int accept_all(lua_State *L, lunl_conn *c, int last)
         unsigned n = gather(L, i, last, off, bufs, &total);
         if (n == 0)
             return 0;
-        int sent = uv_try_write(&c->uv.stream, bufs, n);
+        ssize_t sent = c->via->offer(c, bufs, n);
         if (sent == UV_EAGAIN)
             break;
         if (sent < 0)
-            return sent;
+            return (int)sent;
         advance(L, &i, last, &off, (size_t)sent);
         if ((size_t)sent < total)
             break;
@@ -157,7 +117,7 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
     lunl_conn *c = s->c;
     if (c->write_error)
         lunl_stream_fail(L, s, c->write_error, "write");
-    if (at == BEFORE && c->queued < LUNL_HIGH_WATER) {
+    if (at == BEFORE && (c->queued == 0 || c->queued < c->high)) {
         int err = accept_all(L, c, lua_gettop(L));
         if (err != 0) {
             c->write_error = err;
@@ -165,10 +125,10 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
         }
         lua_settop(L, 1);
         at = AFTER;
-        if (c->queued <= LUNL_HIGH_WATER)
+        if (c->queued <= c->high)
             return 1;
     }
-    if (at == AFTER && c->queued <= LUNL_LOW_WATER)
+    if (at == AFTER && c->queued <= c->low)
         return 1;
     s->writer = true;
     lun_park_wait(&s->writers, t);
@@ -176,7 +136,7 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
 }
 
 /* --- stream:write(...) -> stream: sends strings and numbers, in order. Suspends while more
- * than 64 KiB are waiting to be sent. Cancelled, it throws CancelledError, and what it has
+ * than 64 KiB are waiting to be sent (in memory: what opts.capacity says). Cancelled, it throws CancelledError, and what it has
  * accepted still goes out: all arguments, unless the queue was full before. Throws OSError
  * "write address: CODE", also for a failure of an earlier write's rest; RuntimeError if
  * another task is writing or after shutdown(). */
@@ -237,7 +197,7 @@ static int l_shutdown(lua_State *L)
     if (c->write_error)
         lunl_stream_fail(L, s, c->write_error, "shutdown");
     if (c->queued == 0) {
-        int err = s->shut ? 0 : half_close(c);
+        int err = s->shut ? 0 : c->via->half_close(c);
         s->shut = true;
         if (err != 0)
             lunl_stream_fail(L, s, err, "shutdown");

@@ -12,11 +12,11 @@ enum { ROOM = 8 };
 
 /* A join in static memory, and futures to be its children. */
 typedef struct block {
+    lun_future f[ROOM];
     union {
         lun_join j;
         char room[sizeof(lun_join) + ROOM * sizeof(lun_arm)];
-    } u;
-    lun_future f[ROOM];
+    } u; /* last: what ends without a size has no place elsewhere */
 } block;
 
 static lun_loop loop;

@@ -106,12 +106,12 @@ static void test_chain_of_a_million(void **state)
 
 typedef struct node {
     ctask c;
+    lun_future *child[2];
+    int children;
     union {
         lun_join j;
         char room[sizeof(lun_join) + 2 * sizeof(lun_arm)];
-    } u;
-    lun_future *child[2];
-    int children;
+    } u; /* last: what ends without a size has no place elsewhere */
 } node;
 
 /* Joins its children, unless that would close a cycle; ends as the first child did. */

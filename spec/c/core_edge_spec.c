@@ -152,6 +152,44 @@ static void test_kind_says_yes_later(void **state)
     }
 }
 
+/* A kind that hands the request on to a task: nobody is asked if that has ended. */
+static lun_task *behind;
+
+static lun_answer pass_on(lun_future *on, lun_task *by, lun_walk *walk)
+{
+    walk->next = behind;
+    return LUN_NEXT;
+}
+
+static const lun_kind window_kind = {"window", pass_on};
+
+static void test_handed_on(void **state)
+{
+    for (int ended = 0; ended < 2; ended++) {
+        script s, inner;
+        lun_future window;
+        begin();
+        lun_future_init(&window, &loop, &window_kind);
+        PLAY(&inner, WAIT, END);
+        PLAY(&s, WAIT, END);
+        s.c.aim = &window;
+        behind = &inner.c.t;
+        run_turn(&loop);
+        if (ended) {
+            lun_future_settle(&f, LUN_OK);
+            run_turn(&loop);
+        }
+        assert_true(cancel(&s));
+        assert_int_equal(inner.c.t.requests, !ended);
+        run_dry(&loop);
+        assert_int_equal(inner.c.t.done.state, ended ? LUN_OK : LUN_CANCELLED);
+        assert_int_equal(s.c.t.at, LUN_AT_WAITING); /* for the window, as its kind said */
+        lun_future_settle(&window, LUN_OK);
+        end();
+        assert_state(&s.c, LUN_OK);
+    }
+}
+
 /* ---- chains ---- */
 
 static int order_of_asking[8], n_asked;
@@ -311,6 +349,7 @@ int main(void)
         cmocka_unit_test(test_owned_is_not_spared),
         cmocka_unit_test(test_callback_does_not_share),
         cmocka_unit_test(test_kind_says_no),
+        cmocka_unit_test(test_handed_on),
         cmocka_unit_test(test_kind_says_yes_later),
         cmocka_unit_test(test_goes_down_and_comes_up),
         cmocka_unit_test(test_child_swallows),

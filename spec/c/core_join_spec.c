@@ -218,6 +218,25 @@ static void test_duplicate_with_one_between(void **state)
     close_loop(&loop);
 }
 
+/* ... also if it is no join. */
+static void test_duplicate_with_a_task_between(void **state)
+{
+    block b;
+    ctask c;
+    open_virtual(&loop);
+    lun_join *j = make(&b, 1, UINT32_MAX, 0);
+    ctask_await(&c, &loop, &b.f[0]);
+    run_turn(&loop);
+    lun_join_add(j, &b.f[0]);
+    assert_false(lun_arm_duplicate(j, 1));
+    lun_future_settle(&b.f[0], LUN_OK);
+    assert_int_equal(j->ended, 2);
+    run_dry(&loop);
+    assert_state(&c, LUN_OK);
+    lun_join_fini(j);
+    close_loop(&loop);
+}
+
 /* ---- phases ---- */
 
 /* One at a time, as as_completed does it. */
@@ -314,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_duplicate),
         cmocka_unit_test(test_duplicate_is_asked_once),
         cmocka_unit_test(test_duplicate_with_one_between),
+        cmocka_unit_test(test_duplicate_with_a_task_between),
         cmocka_unit_test(test_rearm),
         cmocka_unit_test(test_rearm_for_the_rest),
         cmocka_unit_test(test_fini),

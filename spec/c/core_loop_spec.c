@@ -167,6 +167,25 @@ static void test_unqueue(void **state)
     close_loop(&loop);
 }
 
+/* ... also from behind others in that turn. */
+static void test_unqueue_behind(void **state)
+{
+    note n[5];
+    open_virtual(&loop);
+    queue_all(n, 5, just_note);
+    n[0].call = note_and_unqueue;
+    to_unqueue = &n[3];
+    run_turn(&loop);
+    EXPECT(&ran, 0, 1, 2, 4);
+    n[0].call = note_and_unqueue;
+    to_unqueue = &n[4]; /* the last of all */
+    queue_all(n, 5, just_note);
+    n[0].call = note_and_unqueue;
+    run_turn(&loop);
+    EXPECT(&ran, 0, 1, 2, 3);
+    close_loop(&loop);
+}
+
 /* ---- stop and break ---- */
 
 static void note_and_stop(note *n)
@@ -526,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_close_with_jobs),
         cmocka_unit_test(test_idle_does_not_wait),
         cmocka_unit_test(test_unqueue),
+        cmocka_unit_test(test_unqueue_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,6 +171,44 @@ static void test_post_and_close(void **state)
     assert_int_equal(replies, 6);
 }
 
+/* On the virtual clock nothing else is left to happen: what a post does still counts. */
+static void on_stop_post(lun_post *p, lun_loop *l)
+{
+    lun_loop_stop(l);
+}
+
+static int heard;
+
+static bool hear(lun_handler *h, lun_loop *l, lun_fault *f)
+{
+    heard++;
+    return true;
+}
+
+static lun_fault trouble;
+
+static void on_raise_post(lun_post *p, lun_loop *l)
+{
+    lun_fault_raise(l, &trouble);
+}
+
+static void test_post_on_the_virtual_clock(void **state)
+{
+    lun_post stop = {.run = on_stop_post}, raise = {.run = on_raise_post};
+    lun_handler handler = {.handle = hear};
+    open_virtual(&loop);
+    assert_true(lun_loop_post(&loop, &stop));
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    lun_handler_push(&loop, &handler);
+    heard = 0;
+    trouble = (lun_fault){.kind = "odd"};
+    assert_true(lun_loop_post(&loop, &raise));
+    run_dry(&loop);
+    assert_int_equal(heard, 1);
+    lun_handler_drop(&handler);
+    close_loop(&loop);
+}
+
 /* Posts that race with closing: each is run or refused, none is lost. */
 static void test_posts_race_with_close(void **state)
 {
@@ -322,23 +360,29 @@ static void on_handle_gone(lun_post *p, lun_loop *l)
     l->count.handles--;
 }
 
-static void *post_later(void *p)
+/* The first look at I/O finds nothing; during the second one something comes. */
+static int looks;
+
+static void on_look(uv_prepare_t *prepare)
 {
-    usleep(5000);
-    lun_loop_post(&loop, p);
-    return NULL;
+    if (++looks == 2)
+        lun_loop_post(&loop, prepare->data);
 }
 
 static void test_virtual_clock_waits_for_a_handle(void **state)
 {
     lun_post p = {.run = on_handle_gone};
-    pthread_t thread;
+    uv_prepare_t prepare;
     open_virtual(&loop);
     loop.count.handles = 1;
-    pthread_create(&thread, NULL, post_later, &p);
+    looks = 0;
+    uv_prepare_init(loop.uv, &prepare);
+    uv_prepare_start(&prepare, on_look);
+    prepare.data = &p;
     run_dry(&loop);
     assert_int_equal(loop.count.handles, 0);
-    pthread_join(thread, NULL);
+    assert_true(looks >= 2);
+    uv_close((uv_handle_t *)&prepare, NULL);
     close_loop(&loop);
 }
 
@@ -488,6 +532,28 @@ static void test_close_waits_for_handles(void **state)
     assert_int_equal(closed_handles, 3);
 }
 
+/* ... and those that these callbacks close theirs. */
+static void on_closed_close(uv_handle_t *h)
+{
+    closed_handles++;
+    if (h->data)
+        uv_close(h->data, on_closed_close);
+}
+
+static void test_close_waits_for_a_chain_of_handles(void **state)
+{
+    uv_timer_t t[3];
+    open_real(&loop);
+    closed_handles = 0;
+    for (int i = 0; i < 3; i++) {
+        uv_timer_init(loop.uv, &t[i]);
+        t[i].data = i < 2 ? &t[i + 1] : NULL;
+    }
+    uv_close((uv_handle_t *)&t[0], on_closed_close);
+    close_loop(&loop);
+    assert_int_equal(closed_handles, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -495,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_posts_beside_a_busy_task),
         cmocka_unit_test(test_post_from_a_post),
         cmocka_unit_test(test_post_and_close),
+        cmocka_unit_test(test_post_on_the_virtual_clock),
         cmocka_unit_test(test_posts_race_with_close),
         cmocka_unit_test(test_wakeup),
         cmocka_unit_test(test_wakeup_from_a_signal),
@@ -506,6 +573,7 @@ int main(void)
         cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_open_close_many),
         cmocka_unit_test(test_close_waits_for_handles),
+        cmocka_unit_test(test_close_waits_for_a_chain_of_handles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -434,6 +434,30 @@ static void test_abandon_passes_on(void **state)
     close_loop(&loop);
 }
 
+/* A grant that nobody can take over, as an event's, is only forgotten. */
+static void test_abandon_granted_for_good(void **state)
+{
+    lun_loop loop;
+    lun_park park;
+    ctask c[2];
+    open_virtual(&loop);
+    lun_park_init(&park, &loop, NULL);
+    for (int i = 0; i < 2; i++) {
+        ctask_init(&c[i], &loop, body_wait_park);
+        c[i].ud = &park;
+    }
+    run_turn(&loop);
+    assert_true(lun_park_grant(&park));
+    assert_int_equal(park.granted, 1);
+    lun_task_abandon(&c[0].t, LUN_CANCELLED);
+    assert_int_equal(park.granted, 0);
+    assert_true(lun_park_waiting(&park));
+    lun_park_grant(&park);
+    run_dry(&loop);
+    assert_state(&c[1], LUN_OK);
+    close_loop(&loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -451,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_finish),
         cmocka_unit_test(test_abandon),
         cmocka_unit_test(test_abandon_passes_on),
+        cmocka_unit_test(test_abandon_granted_for_good),
         cmocka_unit_test(test_abandon_cancelled),
         cmocka_unit_test(test_detach),
     };

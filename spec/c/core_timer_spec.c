@@ -371,6 +371,23 @@ static void test_no_memory(void **state)
     assert_int_equal(m.live, 0);
 }
 
+/* The array ends where its size no longer fits: that is no memory, too. */
+static void test_no_room(void **state)
+{
+    lun_loop loop;
+    meter m = {0};
+    alarm_t a = {0};
+    open_loop(&loop,
+              &(lun_policy){.virtual_clock = true, .allocator = meter_allocator(&m)});
+    loop.timers = (lun_timers){.n = 1u << 31, .room = 1u << 31};
+    lun_timer_init(&a.timer, on_fire);
+    assert_int_equal(lun_timer_start(&loop, &a.timer, 5), UV_ENOMEM);
+    assert_false(lun_timer_active(&a.timer));
+    assert_int_equal(m.calls, 0);
+    loop.timers = (lun_timers){0};
+    close_loop(&loop);
+}
+
 /* Timers that are live when the loop closes are idle afterwards. */
 static void test_fini(void **state)
 {
@@ -393,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_random),    cmocka_unit_test(test_million),
         cmocka_unit_test(test_deadline),  cmocka_unit_test(test_never_early),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_fini),
+        cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

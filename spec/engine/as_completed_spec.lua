@@ -251,6 +251,17 @@ describe("as_completed", function()
     turns()
   end)
 
+  it("is refused in another loop", function()
+    require("spec.helper").plain [[
+      local one, two = async.new_event_loop { exception_handler = function() end }, async.new_event_loop()
+      local iterator
+      one:run_until_complete(function() iterator = async.as_completed { function() async.sleep(3600) end } end)
+      two:run_until_complete(function() refuses("RuntimeError", "another loop", iterator) end)
+      two:close()
+      one:close()
+    ]]
+  end)
+
   it("can be made, not iterated, outside a task", function()
     fails_outside_a_task(function()
       local fut = async.Future()

@@ -345,6 +345,37 @@ describe("Condition", function()
     cond:release()
   end)
 
+  it("gives the lock up again when its loop is closed between the wake-up and the next step", function()
+    require("spec.helper").plain [[
+      local loop = async.new_event_loop { exception_handler = function() end }
+      local lock, back = async.Lock(), false
+      loop:run_until_complete(function()
+        local cond = async.Condition(lock)
+        async.create_task(function()
+          lock:acquire()
+          cond:wait()
+          back = true
+        end)
+        turns(1)
+        async.create_task(function()
+          lock:acquire()
+          cond:notify()
+          turns(2) -- the other one waits for the lock now
+          lock:release()
+          loop:stop()
+          async.sleep(3600)
+        end)
+        turns(1)
+      end)
+      loop:run_forever()
+      eq(true, lock:locked())
+      loop:close()
+      eq(false, back)
+      eq(false, lock:locked())
+      eq(true, async.run(lock.acquire, lock))
+    ]]
+  end)
+
   it("names the function and the argument of bad input", function()
     local cond = async.Condition()
     for _, name in ipairs { "wait", "wait_for", "notify", "notify_all", "acquire", "release", "locked", "guard" } do

@@ -202,6 +202,26 @@ describe("async.coroutine", function()
       assert.matches("C stack overflow", tostring(e))
     end)
 
+    it("refuses more values than a stack holds", function()
+      local many = 600000
+      local c = co.create(function() co.yield(table.unpack({}, 1, many)) end)
+      local function resume_over(...)
+        local ok, e = co.resume(c)
+        return ok, e, (...)
+      end
+      local ok, e = resume_over(table.unpack({}, 1, many))
+      assert.is_false(ok)
+      assert.matches("too many results to resume", e)
+      c = co.create(function(...)
+        co.yield()
+        return "end", (...)
+      end)
+      assert.is_true(co.resume(c, table.unpack({}, 1, many)))
+      assert.same({ false, "too many arguments to resume" }, { co.resume(c, table.unpack({}, 1, many)) })
+      assert.equal("suspended", co.status(c))
+      assert.same({ true, "end" }, { co.resume(c) })
+    end)
+
     it("checks its arguments", function()
       for _, name in ipairs { "create", "wrap" } do
         for _, v in ipairs { 1, "x", {}, false } do

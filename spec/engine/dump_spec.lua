@@ -202,6 +202,17 @@ describe("async.dump", function()
     finish(sleeper, forever)
   end)
 
+  it("goes to stderr", function()
+    local out, err = require("spec.helper").execute [[
+      async.run(function()
+        async.current_task():set_name("main task")
+        async.dump()
+      end)
+    ]]
+    assert.equal("", out)
+    assert.matches("^1 unfinished task\n<Task pending name='main task'.-> running\n", err)
+  end)
+
   it("shows the stacks", function()
     local line
     local function inside() line = here() + 1

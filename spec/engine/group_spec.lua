@@ -271,6 +271,25 @@ describe("TaskGroup", function()
       class_in_message(refused, async.RuntimeError, "shutting down")
     end)
 
+    it("is refused in another loop", function()
+      require("spec.helper").plain [[
+        local one, two = async.new_event_loop { exception_handler = function() end }, async.new_event_loop()
+        local tg
+        one:create_task(function()
+          local group <close> = async.TaskGroup()
+          tg = group
+          group:create_task(async.sleep, 3600)
+          one:stop()
+        end)
+        one:run_forever()
+        two:run_until_complete(function()
+          refuses("RuntimeError", "another event loop", tg.create_task, tg, print)
+        end)
+        two:close()
+        one:close()
+      ]]
+    end)
+
     it("returns the task", function()
       local tg <close> = async.TaskGroup()
       local t = tg:create_task(function() return 5 end)
@@ -335,6 +354,25 @@ describe("TaskGroup", function()
       end)
       assert.equal("KeyboardInterrupt: bare", tostring(e))
       assert.same({ "a CancelledError" }, log)
+    end)
+
+    it("of a task is thrown bare, in the block and out of the run", function()
+      require("spec.helper").plain [[
+        local inside, reported = nil, {}
+        local e = thrown(async.run, function()
+          async.get_running_loop():set_exception_handler(function(_, c) reported[#reported + 1] = tostring(c.exception) end)
+          inside = thrown(function()
+            local tg <close> = async.TaskGroup()
+            tg:create_task(error, async.ValueError("other"))
+            tg:create_task(error, async.KeyboardInterrupt("stop"))
+            tg:create_task(async.sleep, 3600)
+          end)
+          error(inside)
+        end)
+        eq("KeyboardInterrupt: stop", tostring(inside))
+        eq(inside, e)
+        eq("ValueError: other", table.concat(reported, ", "))
+      ]]
     end)
 
     it("leaves other errors to the exception handler", function()

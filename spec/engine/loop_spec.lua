@@ -304,6 +304,24 @@ describe("a closed loop", function()
   end)
 end)
 
+describe("new_event_loop", function()
+  it("without descriptors says so, and leaves none open", function()
+    helper.plain([[
+      async.new_event_loop():close() -- what libuv opens once for the process is open now
+      local files = {}
+      repeat
+        local file = io.open("/dev/null")
+        files[#files + 1] = file
+      until not file
+      local e = refuses("OSError", "uv_loop_init", async.new_event_loop)
+      eq("EMFILE", e.code)
+      for _, file in ipairs(files) do file:close() end
+      for _ = 1, 3 do collectgarbage() end
+      for _ = 1, 20 do async.new_event_loop():close() end
+    ]], { prefix = { "sh", "-c", 'ulimit -n 40; exec "$@"', "sh" } })
+  end)
+end)
+
 describe("the options of new_event_loop", function()
   it("are taken", function()
     local loop = async.new_event_loop { debug = true, clock = "virtual", seed = 7, shutdown_grace = 1 }
@@ -355,6 +373,9 @@ describe("debug flags", function()
     refuses("TypeError", "number expected", function() loop.slow_callback_duration = "x" end)
     refuses("TypeError", "other", function() loop.other = 1 end)
     assert.is_nil(loop.other)
+    refuses("TypeError", "no field 'number'", function() loop[1] = 1 end)
+    refuses("TypeError", "no field 'boolean'", function() loop[true] = 1 end)
+    assert.is_nil(loop[1])
   end)
 
   it("a slow callback is told in debug mode alone", function()

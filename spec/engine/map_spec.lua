@@ -81,6 +81,13 @@ describe("map", function()
     assert.same({ n = 0 }, async.map({}, must_not_run, { limit = 3 }))
   end)
 
+  it("of nothing gives way now and then", function()
+    local turned = false
+    async.get_running_loop():call_soon(function() turned = true end)
+    for _ = 1, 300 do async.map({}, must_not_run) end
+    assert.is_true(turned)
+  end)
+
   it("takes what can be called, and items of any kind", function()
     local twice = setmetatable({}, { __call = function(_, x, i) return x, i end })
     local t = {}

@@ -210,6 +210,29 @@ describe("PriorityQueue", function()
     assert.equal(0, queue:qsize())
   end)
 
+  it("survives an order that puts at any of the comparisons of a get", function()
+    local meddled = 0
+    for at = 1, 12 do
+      local queue, left
+      queue = async.PriorityQueue(0, function(a, b)
+        left = left - 1
+        if left == 0 then
+          meddled = meddled + 1
+          queue:put_nowait(100)
+        end
+        return a < b
+      end)
+      left = math.huge
+      for _, v in ipairs { 5, 1, 4, 2, 3, 9, 8, 7, 6 } do queue:put(v) end
+      left = at
+      assert.equal(1, queue:get())
+      local inside = queue:qsize() == 9
+      left = math.huge
+      assert.same({ 2, 3, 4, 5, 6, 7, 8, 9, inside and 100 or nil }, drain(queue))
+    end
+    assert.is_true(meddled > 2)
+  end)
+
   it("shutdown inside the order", function()
     local queue, shut
     queue = async.PriorityQueue(0, function(a, b)

@@ -166,6 +166,91 @@ describe("Queue", function()
     assert.equal(3, #log)
   end)
 
+  it("a getter robbed again and again waits on, alone", function()
+    local queue = async.Queue()
+    local getter = async.create_task(function() return queue:get() end)
+    for i = 1, 5 do
+      async.sleep(0)
+      queue:put_nowait(i)
+      assert.equal(i, queue:get_nowait())
+    end
+    async.sleep(0)
+    assert.is_false(getter:done())
+    queue:put_nowait("last")
+    assert.equal("last", async.await(getter))
+  end)
+
+  it("getters that are robbed keep their places, also those that were robbed before", function()
+    require("spec.helper").plain [[
+      async.run(function()
+        local queue, log = async.Queue(), {}
+        local function getter(name)
+          async.create_task(function()
+            local item = queue:get()
+            log[#log + 1] = name .. "=" .. item
+          end)
+          turns(1)
+        end
+        local function rob(n)
+          for _ = 1, n do queue:put_nowait("stolen") end
+          for _ = 1, n do queue:get_nowait() end
+          turns(3)
+        end
+        local function serve(expected)
+          for i = 1, select(2, expected:gsub("=", "")) do queue:put_nowait(i) end
+          turns(3)
+          eq(expected, table.concat(log, " "))
+          log = {}
+        end
+        for name in ("abcd"):gmatch "." do getter(name) end
+        rob(3)
+        serve "a=1 b=2 c=3 d=4"
+        -- e was robbed in another wait; that is over
+        local last
+        local e = async.create_task(function()
+          queue:get()
+          last = queue:get()
+        end)
+        turns(1)
+        rob(1)
+        getter "f"
+        queue:put_nowait("for e")
+        turns(2)
+        getter "g"
+        rob(1)
+        serve "f=1"
+        queue:put_nowait("second")
+        async.await(e)
+        eq("second", last)
+        serve "g=1"
+      end)
+    ]]
+  end)
+
+  it("getters that left after they were robbed leave no trace: the next one robbed keeps its place", function()
+    local queue = async.Queue()
+    local robbed = {}
+    for i = 1, 3 do robbed[i] = async.create_task(function() return queue:get() end) end
+    turns()
+    for _ = 1, 3 do queue:put_nowait("stolen") end
+    for _ = 1, 3 do queue:get_nowait() end
+    turns()
+    for i = 1, 3 do robbed[i]:cancel() end
+    async.wait(robbed)
+    local log = {}
+    local first = async.create_task(function() log[1] = queue:get() end)
+    turns()
+    local second = async.create_task(function() log[2] = queue:get() end)
+    turns()
+    queue:put_nowait("stolen")
+    queue:get_nowait()
+    turns()
+    queue:put_nowait(1)
+    queue:put_nowait(2)
+    async.gather { first, second }
+    assert.same({ 1, 2 }, log)
+  end)
+
   it("a place stolen by put_nowait leaves the woken putter at the front", function()
     local queue = async.Queue(1)
     queue:put_nowait(0)

@@ -2,6 +2,7 @@
 -- reports come and in which order. What the handler itself is handed and prints is in fault_spec.
 local async = require "lunation"
 local helper = require "spec.helper"
+local probe = require "lunation.probe"
 
 local thrown, turns, reports = helper.thrown, helper.turns, helper.reports
 
@@ -25,6 +26,8 @@ end
 
 describe("an error that nobody looked at", function()
   it("of a task is reported with all its keys", function()
+    local sites = probe.sites(false)
+    local _ <close> = async.defer(function() probe.sites(sites) end)
     local list = reports(function()
       async.create_task(function() error(async.ValueError("lost")) end):set_name("loser")
     end)
@@ -50,6 +53,20 @@ describe("an error that nobody looked at", function()
     assert.equal("<Future finished exception=lost>", tostring(list[1].future))
   end)
 
+  it("is reported though the error delivered last was none that can be told from others", function()
+    local list = reported(function()
+      local task = async.create_task(function()
+        async.sleep(0)
+        error(async.ValueError("lost"))
+      end)
+      local shield = async.shield(task) -- refers to the task
+      shield:set_exception(false)
+      assert.is_false(shield:exception())
+      turns(3)
+    end)
+    assert.same({ "lost" }, list)
+  end)
+
   it("in debug mode tells where the task was made", function()
     local loop = async.get_running_loop()
     loop:set_debug(true)
@@ -60,7 +77,8 @@ describe("an error that nobody looked at", function()
   end)
 
   it("in debug mode tells where the future and the callback were made, else not", function()
-    local loop = async.get_running_loop()
+    local loop, sites = async.get_running_loop(), probe.sites(false)
+    local _ <close> = async.defer(function() probe.sites(sites) end)
     for _, debug in ipairs { true, false } do
       loop:set_debug(debug)
       local list = reports(function()

@@ -290,6 +290,28 @@ describe("require", function()
       assert.equal("busy", async.await(t))
     end)
 
+    it("cannot be joined in another loop, and begins again when the first has closed", function()
+      require("spec.helper").plain [[
+        local one, two = async.new_event_loop { exception_handler = function() end }, async.new_event_loop()
+        local loads = 0
+        package.preload.slow = function()
+          loads = loads + 1
+          if loads == 1 then
+            one:stop()
+            async.sleep(3600)
+          end
+          return "module"
+        end
+        one:create_task(async.require, "slow")
+        one:run_forever()
+        two:run_until_complete(function() refuses("RuntimeError", { "slow", "another loop" }, async.require, "slow") end)
+        one:close()
+        two:run_until_complete(function() eq("module", (async.require "slow")) end)
+        eq(2, loads)
+        two:close()
+      ]]
+    end)
+
     it("waits for the end even if package.loaded is set early", function()
       module("m_early", "local m = {} package.loaded[...] = m gate:wait() m.ready = true return m")
       local t = started(function() return (require("m_early")) end)

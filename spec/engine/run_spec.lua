@@ -313,6 +313,42 @@ describe("the tasks left when main ends", function()
     ]]
   end)
 
+  it("callbacks that were to be called soon are called, but not for ever", function()
+    plain [[
+      local n = 0
+      async.run(function()
+        local loop = async.get_running_loop()
+        local function again()
+          n = n + 1
+          loop:call_soon(again)
+        end
+        again()
+        for _ = 1, 5 do loop:call_soon(loop.call_soon, loop, note, "second") end
+      end)
+      noted("second second second second second")
+      if n < 5 or n > 50 then error(n) end
+    ]]
+  end)
+
+  it("a handler that reports for ever ends, and what it reports last is printed", function()
+    local out, err, code = helper.execute [[
+      local n = 0
+      async.run(function()
+        local loop = async.get_running_loop()
+        loop:set_exception_handler(function(_, c)
+          n = n + 1
+          loop:call_exception_handler { message = "report " .. n }
+        end)
+        loop:call_exception_handler { message = "first" }
+      end)
+      print(n)
+    ]]
+    assert.equal(0, code, err)
+    local n = math.tointeger(tonumber(out))
+    assert.is_true(n > 1 and n < 100)
+    assert.equal("report " .. n .. "\n", err)
+  end)
+
   it("10,000 of them are no problem", function()
     plain [[
       local n = 0

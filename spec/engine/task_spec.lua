@@ -223,6 +223,11 @@ describe("a task", function()
       return "result"
     end)
     assert.equal("closer", thrown(async.await, task))
+    task = async.create_task(function()
+      local _ <close> = setmetatable({}, { __close = function() error(nil) end })
+      error("body", 0)
+    end)
+    assert.equal("Error: nil", tostring(thrown(async.await, task)))
   end)
 end)
 
@@ -335,7 +340,7 @@ describe("current_task and all_tasks", function()
   it("list the unfinished ones in order of creation", function()
     local f = async.Future()
     local before = async.all_tasks()
-    assert.equal(async.current_task(), before[1])
+    assert.equal(async.current_task(), before[#before])
     local made = {}
     for i = 1, 20 do made[i] = async.create_task(i % 3 == 0 and print or function() return async.await(f) end) end
     for i = 3, 20, 3 do made[i]:cancel() end
@@ -388,6 +393,16 @@ describe("get_coro", function()
     assert.equal(thread, task:get_coro())
     async.await(task)
     assert.equal(inside, async.await(async.create_task(function() return inside end)))
+  end)
+
+  it("of a task that never starts is dead in the end", function()
+    local task = async.create_task(error, "never")
+    local thread = task:get_coro()
+    task:cancel("early")
+    assert.equal("CancelledError: early", tostring(thrown(async.await, task)))
+    assert.equal("dead", async.coroutine.status(thread))
+    local other = async.create_task(function() return (async.coroutine.running()) end)
+    assert.not_equal(thread, (async.await(other)))
   end)
 
   it("is not used again for another task while somebody has it", function()

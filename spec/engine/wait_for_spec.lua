@@ -207,6 +207,21 @@ describe("wait_for", function()
       assert.same({ false }, log)
     end)
 
+    it("throws the request that comes while it gives way", function()
+      local rounds = 0
+      local t = async.create_task(function()
+        while true do
+          local _, e = pcall(async.wait_for, async.Future(), 0)
+          if e.name ~= "TimeoutError" then return tostring(e) end
+          rounds = rounds + 1
+        end
+      end)
+      async.sleep(0)
+      assert.is_true(rounds > 0)
+      t:cancel("enough")
+      assert.equal("CancelledError: enough", async.await(t))
+    end)
+
     it("gives way to others", function()
       local turns, stop = 0, false
       local other = async.create_task(function()

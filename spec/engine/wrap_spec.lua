@@ -168,6 +168,19 @@ describe("wrap", function()
     assert.is_true(turned)
   end)
 
+  it("refuses more arguments than a stack holds", function()
+    -- About the most that reach it, wherever the stack ends here, leave no room for the callback.
+    local f = async.wrap(function(callback) callback() end, 1)
+    local least, most = 1, 1000000
+    while most - least > 1 do
+      local n = (least + most) // 2
+      local ok, e = pcall(function() return f(table.unpack({}, 1, n)) end)
+      if ok or async.isinstance(e, async.RuntimeError) then least = n else most = n end
+    end
+    class_in_message(caught(function() return f(table.unpack({}, 1, least - 50)) end), async.RuntimeError,
+      "too many arguments")
+  end)
+
   it("cannot wait outside a task", function()
     local e, called
     local f = async.wrap(function() called = true end)

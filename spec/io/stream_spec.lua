@@ -312,7 +312,7 @@ describe("the end of a connection", function()
   end)
 
   it("comes when nobody has the stream any more", function()
-    local _, peer = sockets.pair()
+    local _, peer = helper.without_sites(sockets.pair)
     _ = nil
     collectgarbage()
     collectgarbage()
@@ -402,7 +402,7 @@ describe("a cancelled read", function()
       end
       async.await(writer)
       -- Two lines a read: every first one is there.
-      assert.equal(rounds // 2, #list)
+      assert.equal((rounds + 1) // 2, #list)
       for i, line in ipairs(list) do assert.equal(i * 2 - 1, tonumber(line)) end
     end)
   end)

@@ -76,7 +76,11 @@ end
 -- What fn gave, called in a callback of the loop.
 function tasks.in_callback(fn)
   local done = async.Future()
-  async.get_running_loop():call_soon(function() done:set_result(pcall(fn)) end)
+  async.get_running_loop():call_soon(function()
+    -- Who waits may have been cancelled meanwhile.
+    local results = table.pack(pcall(fn))
+    if not done:done() then done:set_result(table.unpack(results, 1, results.n)) end
+  end)
   return async.await(done)
 end
 

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * conn.c - what connections of every transport have in common: who is woken when bytes have
+ * come or gone, and when a connection without an object is over. Touches no Lua.
+ */
+#include "stream.h"
+
+/* Law 1 of stream.h: whoever waits finds the object without a connection. */
+void lunl_conn_part(lunl_conn *c)
+{
+    lunl_stream *s = c->box;
+    if (!s)
+        return;
+    s->c = NULL;
+    c->box = NULL;
+    lun_park_grant_all(&s->readers);
+    lun_park_grant_all(&s->writers);
+}
+
+void lunl_conn_closing(lunl_handle *h)
+{
+    lunl_conn *c = (lunl_conn *)h;
+    lunl_conn_part(c);
+    lunl_buffer_free(&h->loop->loop, &c->in);
+}
+
+bool lunl_conn_spent(const lunl_conn *c)
+{
+    return c->queued == 0 || c->write_error || c->read_error;
+}
+
+/* A connection without an object is in the ring only because it still sends. */
+bool lunl_conn_lingers(lunl_handle *h)
+{
+    lunl_conn *c = (lunl_conn *)h;
+    if (lunl_conn_spent(c))
+        return false;
+    if (c->box)
+        lunl_stream_close(c->box);
+    return true;
+}
+
+/* ---- reading ---- */
+
+bool lunl_conn_asked(const lunl_conn *c)
+{
+    return !c->box || lun_park_waiting(&c->box->readers);
+}
+
+void lunl_conn_stop(lunl_conn *c)
+{
+    c->reading = false;
+    c->via->stop(c);
+}
+
+/*
+ * Nobody will read any more. What comes is taken and dropped: a peer that waited for somebody to
+ * read would not take what is still to go out.
+ */
+void lunl_conn_deafen(lunl_conn *c)
+{
+    lunl_buffer_free(&c->h.loop->loop, &c->in);
+    if (!c->reading && !c->eof)
+        c->reading = c->via->start(c) == 0;
+}
+
+/* Something has come, or all: the reader looks if it is worth it. */
+static void look_again(lunl_conn *c)
+{
+    bool over = c->eof || c->read_error;
+    bool asked = lunl_conn_asked(c);
+    if (over || !asked)
+        lunl_conn_stop(c);
+    if (c->box && asked && (over || lunl_buffer_size(&c->in) >= c->need))
+        lun_park_grant(&c->box->readers);
+}
+
+void lunl_conn_arrived(lunl_conn *c, const char *p, size_t n)
+{
+    if (!c->box)
+        return;
+    if (c->in.p && p == c->in.p + c->in.end)
+        c->in.end += n;
+    else if (!lunl_buffer_append(&c->h.loop->loop, &c->in, p, n))
+        c->read_error = UV_ENOMEM;
+    look_again(c);
+}
+
+void lunl_conn_ended(lunl_conn *c, int error)
+{
+    c->eof = error == 0;
+    c->read_error = error;
+    look_again(c);
+    if (!c->box && error)
+        lunl_handle_close(&c->h);
+}
+
+/* ---- writing ---- */
+
+static void give_back(lunl_output *o)
+{
+    lun_loop_free(&o->c->h.loop->loop, o, sizeof *o + o->size);
+}
+
+/* Less is queued than before, or nothing will go out any more. */
+static void went_on(lunl_conn *c)
+{
+    if (c->h.closing)
+        return;
+    if (c->queued == 0 && c->shut_due && !c->write_error) {
+        c->shut_due = false;
+        c->write_error = c->via->half_close(c);
+    }
+    if (!c->box) {
+        if (lunl_conn_spent(c))
+            lunl_handle_close(&c->h);
+    } else if (c->write_error || c->queued <= c->low) {
+        lun_park_grant_all(&c->box->writers);
+    }
+}
+
+void lunl_output_sent(lunl_output *o, size_t n)
+{
+    lunl_conn *c = o->c;
+    o->left -= n;
+    c->queued -= n;
+    if (o->left == 0)
+        give_back(o);
+    went_on(c);
+}
+
+void lunl_output_failed(lunl_output *o, int error)
+{
+    lunl_conn *c = o->c;
+    c->queued -= o->left;
+    give_back(o);
+    if (!c->write_error)
+        c->write_error = error;
+    went_on(c);
+}

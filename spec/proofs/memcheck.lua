@@ -1,0 +1,34 @@
+-- The proof by valgrind, which sees into the system's Lua and libuv, too: the C specs and the specs run under it.
+--
+--   lua5.4 spec/proofs/memcheck.lua [FILE]...      from the repository's root; LUNATION, LUNATION_MODULE: a debug build
+--
+-- Child processes of a spec run without it, so the specs of tools, which are all children, wait for the long tier,
+-- LUNATION_LONG=1. By default several files share a process, since busted alone takes its seconds to load.
+package.path = "./?.lua;" .. package.path
+local proof = require "spec.support.proof"
+local command = require "spec.support.command"
+
+local long = os.getenv "LUNATION_LONG" == "1"
+local MEMCHECK = {
+  "valgrind", "-q", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite",
+  "--show-leak-kinds=definite", "--child-silent-after-fork=yes",
+}
+local p = proof.new("memcheck", 0, { LUNATION_SLOW = 30 })
+
+local function program(path)
+  local words = { limit = 600 }
+  for _, word in ipairs(MEMCHECK) do words[#words + 1] = word end
+  words[#words + 1] = path
+  p:program(path:match("[^/]*$"), words)
+end
+
+if #arg == 0 then
+  for _, path in ipairs(proof.files(command.quote(command.libdir) .. "/spec/c/*_spec")) do program(path) end
+end
+local files = #arg > 0 and arg or proof.all_specs(not long and proof.BY_CHILDREN or {})
+local at_once = (long or #arg > 0) and 1 or 8
+for i = 1, #files, at_once do
+  local some = table.move(files, i, math.min(#files, i + at_once - 1), 1, {})
+  p:specs(some, { prefix = MEMCHECK, limit = long and 1200 or 400 })
+end
+p:finish()

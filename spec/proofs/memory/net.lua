@@ -1,0 +1,56 @@
+-- TCP on loopback: a server with several clients; lines, numbers, blocks, half close, limits, refusals.
+local async = require "lunation"
+local net = require "lunation.net"
+local runner <close> = async.Runner { debug = sweep.debug }
+
+local function echo(stream)
+  for line in stream:lines() do
+    stream:write("e ", line, "\n")
+  end
+end
+
+runner:run(function()
+  local _ <close> = async.timeout(sweep.patience)
+  local server <close> = net.listen("127.0.0.1", 0)
+  local port = server:address().port
+  local tg <close> = async.TaskGroup()
+  tg:create_task(function() server:serve(echo) end)
+  async.gather({
+    function()
+      local s <close> = net.connect("127.0.0.1", port, { timeout = 5 })
+      assert(tostring(s) and s:peer().port == port and s:sock().family == "inet")
+      s:write("a\n", "b\n", 3, "\n")
+      assert(s:read("l") == "e a" and s:read("L") == "e b\n")
+      s:shutdown()
+      assert(s:read("a") == "e 3\n" and s:read() == nil)
+    end,
+    function()
+      local s <close> = net.connect("127.0.0.1", port)
+      s:write(("x"):rep(70000), "\n")
+      pcall(s.read_until, s, "\n", 100)
+    end,
+    function()
+      local s <close> = net.connect("127.0.0.1", port)
+      s:write("12 13\n")
+      assert(s:read(2) == "e " and s:read("n") == 12 and s:read_some(10))
+      pcall(async.wait_for, s.read_some, 0.0001)
+    end,
+  }, { cancel_on_error = true })
+  server:close()
+end)
+
+runner:run(function()
+  local _ <close> = async.timeout(sweep.patience)
+  local server <close> = net.listen("127.0.0.1", 0)
+  assert(tostring(server))
+  local client = async.create_task(net.connect, "127.0.0.1", server:address().port)
+  local stream <close> = server:accept()
+  async.await(client):close()
+  assert(stream:read("a") == "")
+  local waiting = async.create_task(server.accept, server)
+  async.sleep(0)
+  waiting:cancel()
+  async.wait { waiting }
+  server:close()
+  pcall(net.connect, "127.0.0.1", 1)
+end)

@@ -1,0 +1,65 @@
+-- Tests that fail, each in another way: what the output handlers make of a failure.
+local busted = require "busted"
+local Lru = require "words.lru"
+
+describe("failing", function()
+  it("passes first", function() assert.is_true(true) end)
+
+  it("an equality", function() assert.equal(1, 2) end)
+  it("a deep one", function() assert.same({ a = { b = { 1, 2, 3 } }, c = "x" }, { a = { b = { 1, 2, 4 } }, c = "x" }) end)
+  it("a message", function() assert.message("with a message").is_true(false) end)
+  it("the plain assert", function() assert(false, "plain words") end)
+  it("the plain assert without words", function() assert(nil) end)
+  it("several lines", function() assert.equal("one\ntwo\n<three> & \"four\" ]]>", "one\ntwo\n") end)
+  it("an expected error", function() assert.has_error(function() end, "none came") end)
+  it("another error", function() assert.has_error(function() error("one", 0) end, "two") end)
+  it("an unexpected error", function() assert.has_no.errors(function() error "at a place" end) end)
+  it("a match", function() assert.matches("^a+$", "bbb") end)
+  it("a spy", function()
+    local s = spy.new(function() end)
+    s(1, "a")
+    s(2, nil)
+    assert.spy(s).was.called_with(3)
+  end)
+  it("a count", function() assert.spy(spy.new(print)).was.called(2) end)
+  it("on demand", function() busted.fail "failed on demand" end)
+  it("with a table", function() busted.fail { reason = "a table" } end)
+  it("in a coroutine", function() coroutine.wrap(function() assert.is_nil(1) end)() end)
+  it("two coroutines deep", function()
+    coroutine.wrap(function() coroutine.wrap(function() assert.is_nil(2) end)() end)()
+  end)
+  it("in a helper function", function()
+    local function helper(x) assert.is_string(x) end
+    helper(17)
+  end)
+  it("in finally", function()
+    finally(function() assert.equal("done", "not done") end)
+  end)
+  it("twice", function()
+    finally(function() assert.equal("finally", "fails too") end)
+    assert.equal("body", "fails")
+  end)
+  it("in a callback of the library", function()
+    local cache = Lru.new(1, function(key) assert.equal("other", key) end)
+    cache:set("a", 1)
+    cache:set("b", 2)
+  end)
+
+  describe("nested", function()
+    describe("deeply", function()
+      it("", function() assert.equal("a name", "empty") end)
+      it("with umlauts äöü and <tags> & such", function() assert.is_true(nil) end)
+    end)
+  end)
+
+  describe("in an order of its own", function()
+    randomize(99)
+    for i = 1, 4 do
+      it("number " .. i, function() assert.is_true(i > 2) end)
+    end
+  end)
+
+  it("passes last", function() assert.is_true(true) end)
+end)
+
+it("fails outside of a describe", function() assert.is_nil(false) end)

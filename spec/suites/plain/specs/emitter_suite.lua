@@ -1,0 +1,166 @@
+-- The emitter: spies, stubs, mocks, snapshots and matchers in all their forms.
+local Emitter = require "words.emitter"
+
+describe("emitter", function()
+  local emitter
+  before_each(function() emitter = Emitter.new() end)
+
+  describe("with spies", function()
+    it("calls in order", function()
+      local seen = {}
+      for i = 1, 3 do emitter:on("x", function() seen[i] = #seen + 1 end) end
+      assert.equal(3, emitter:emit "x")
+      assert.same({ 1, 2, 3 }, seen)
+    end)
+
+    it("hands over arguments", function()
+      local s = spy.new(function(...) return select("#", ...) end)
+      emitter:on("x", function(...) return s(...) end)
+      emitter:emit("x", 1, nil, "three")
+      emitter:emit("x", { deep = { er = true } })
+      assert.spy(s).was.called(2)
+      assert.spy(s).was.called_with(1, nil, "three")
+      assert.spy(s).was_called_with({ deep = { er = true } })
+      assert.spy(s).was_not.called_with(2)
+      assert.spy(s).called_at_least(1)
+      assert.spy(s).called_at_most(2)
+      assert.spy(s).called_more_than(1)
+      assert.spy(s).called_less_than(3)
+      assert.spy(s).returned_with(3)
+      s:clear()
+      assert.spy(s).was_not_called()
+    end)
+
+    it("spies on methods and gives them back", function()
+      local original = emitter.emit
+      local s = spy.on(Emitter, "emit")
+      emitter:emit("nothing", 7)
+      assert.spy(Emitter.emit).was_called_with(match.is_ref(emitter), "nothing", 7)
+      s:revert()
+      assert.equal(original, Emitter.emit)
+    end)
+
+    it("once is once", function()
+      local s = spy.new(function() end)
+      emitter:once("x", function() s() end)
+      emitter:emit "x"
+      assert.equal(0, emitter:emit "x")
+      assert.spy(s).was.called(1)
+    end)
+  end)
+
+  describe("with stubs", function()
+    it("returns what it is told", function()
+      local t = { answer = function() return 1 end }
+      local s = stub(t, "answer", 42, "b")
+      assert.same({ 42, "b" }, { t.answer() })
+      s.returns(43)
+      assert.equal(43, t.answer())
+      s.on_call_with("deep").returns("thought")
+      s.by_default.invokes(function(x) return x end)
+      assert.equal("thought", t.answer "deep")
+      assert.equal("else", t.answer "else")
+      assert.stub(s).was.called(4)
+      s:revert()
+      assert.equal(1, t.answer())
+    end)
+
+    it("stubs the standard library", function()
+      stub(os, "getenv").returns "stubbed"
+      assert.equal("stubbed", os.getenv "HOME")
+      os.getenv:revert()
+      assert.not_equal("stubbed", os.getenv "HOME")
+    end)
+
+    describe("that hooks undo", function()
+      local snapshot
+      before_each(function() snapshot = assert:snapshot() end)
+      after_each(function() snapshot:revert() end)
+
+      it("first half", function()
+        stub(string, "rep", "gone")
+        assert.equal("gone", ("a"):rep(2))
+      end)
+      it("second half", function() assert.equal("aa", ("a"):rep(2)) end)
+    end)
+  end)
+
+  describe("with mocks", function()
+    local device = { read = function() return "data" end, inner = { write = function(x) return x end } }
+
+    it("watches", function()
+      local m = mock(device)
+      assert.equal("data", m.read())
+      m.inner.write(3)
+      assert.spy(m.read).was.called(1)
+      assert.spy(device.inner.write).was.called_with(3)
+      mock.revert(m)
+    end)
+
+    it("replaces", function()
+      local m = mock(device, true)
+      assert.is_nil(m.read())
+      m.read.returns(9)
+      assert.equal(9, device.read())
+      mock.clear(m)
+      assert.spy(m.read).was_not.called()
+      mock.revert(m)
+      assert.equal("data", device.read())
+    end)
+  end)
+
+  describe("with snapshots", function()
+    it("reverts spies, stubs and parameters", function()
+      local before = assert:snapshot()
+      stub(os, "time").returns(12)
+      assert:set_parameter("TableFormatLevel", 7)
+      assert.equal(12, os.time())
+      before:revert()
+      assert.is_true(os.time() > 12)
+      assert.equal(3, assert:get_parameter "TableFormatLevel")
+    end)
+
+    it("nest", function()
+      local t = { f = function() return "real" end }
+      local outer = assert:snapshot()
+      stub(t, "f", "outer")
+      local inner = assert:snapshot()
+      stub(t, "f", "inner")
+      assert.equal("inner", t.f())
+      inner:revert()
+      assert.equal("outer", t.f())
+      outer:revert()
+      assert.equal("real", t.f())
+    end)
+  end)
+
+  describe("with matchers", function()
+    it("simple ones", function()
+      local s = spy.new(function() end)
+      s(1, "two", {}, print, true, nil)
+      assert.spy(s).was.called_with(match.is_number(), match.is_string(), match.is_table(), match.is_function(),
+        match.is_true(), match.is_nil())
+      assert.spy(s).was.called_with(match._, match._, match._, match._, match._, match._)
+      assert.spy(s).was.called_with(match.near(1, 0.5), match.matches "^tw", match.is_same {}, match.is_equal(print),
+        match.is_truthy(), match.is_falsy())
+      assert.spy(s).was_not.called_with(match.is_not_number(), match._, match._, match._, match._, match._)
+    end)
+
+    it("composed ones", function()
+      local s = spy.new(function() end)
+      s "text"
+      assert.spy(s).was.called_with(match.all_of(match.is_string(), match.is_not_equal "x"))
+      assert.spy(s).was.called_with(match.any_of(match.is_number(), match.matches "x"))
+      assert.spy(s).was.called_with(match.none_of(match.is_number(), match.is_nil()))
+    end)
+  end)
+
+  it("throws the first error when all were called", function()
+    local last = spy.new(function() end)
+    emitter:on("x", function() error("one", 0) end)
+    emitter:on("x", function() error({ code = 2 }) end)
+    emitter:on("x", function(...) last(...) end)
+    assert.error(function() emitter:emit "x" end, "one")
+    assert.spy(last).was.called(1)
+  end)
+end)
