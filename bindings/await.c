@@ -58,11 +58,20 @@ _Noreturn void lunl_refuse(lua_State *L, lunl_state *S)
                name);
 }
 
+/* Values of a suspending function that are kept without asking for memory. */
+enum { FRAME = 32 };
+
+void lunl_make_frame(lua_State *L, int idx)
+{
+    lua_createtable(L, FRAME, 0);
+    lua_setiuservalue(L, idx < 0 ? idx - 1 : idx, 1);
+}
+
 /* Protected: a task and any values, which its user value 1 keeps from now on. */
 static int keep_values(lua_State *L)
 {
     int n = lua_gettop(L) - 1;
-    lua_createtable(L, n, 0);
+    lua_createtable(L, n < FRAME ? FRAME : n, 0);
     for (int i = 1; i <= n; i++) {
         lua_pushvalue(L, i + 1);
         lua_rawseti(L, n + 2, i);
@@ -80,6 +89,20 @@ LUN_COLD static void keep_frame(lua_State *L, lunl_state *S)
 {
     lun_task *t = &S->task->t;
     int n = lua_gettop(L);
+    if (n <= FRAME && lua_checkstack(L, 3)) {
+        lua_rawgeti(L, lua_upvalueindex(2), t->done.order);
+        bool made = lua_getiuservalue(L, n + 1, 1) == LUA_TTABLE;
+        for (int i = 1; made && i <= FRAME; i++) {
+            if (i <= n)
+                lua_pushvalue(L, i);
+            else
+                lua_pushnil(L);
+            lua_rawseti(L, n + 2, i);
+        }
+        lua_settop(L, n);
+        if (made)
+            return;
+    }
     if (lua_checkstack(L, n + 4)) {
         lua_pushcfunction(L, keep_values);
         lua_rawgeti(L, lua_upvalueindex(2), t->done.order);
@@ -97,11 +120,15 @@ LUN_COLD static void keep_frame(lua_State *L, lunl_state *S)
 void lunl_keep_suspended(lua_State *L, lunl_state *S, int idx, lunl_task *t)
 {
     lua_State *co = lunl_task_co(S, t);
-    if (t->t.at == LUN_AT_NEW || !co || lua_status(co) != LUA_YIELD)
+    if (t->t.at == LUN_AT_NEW || !co)
         return;
+    if (lua_status(co) != LUA_YIELD) {
+        lunl_make_frame(L, idx);
+        return;
+    }
     int n = lua_gettop(co);
     luaL_checkstack(L, 4, NULL);
-    lua_createtable(L, n, 0);
+    lua_createtable(L, n < FRAME ? FRAME : n, 0);
     if (!lua_checkstack(co, 1))
         luaL_error(L, "not enough memory");
     for (int i = 1; i <= n; i++) {
@@ -118,7 +145,7 @@ int lunl_suspend(lua_State *L, lunl_state *S, lua_KContext ctx, lua_KFunction k)
     if (S->task->t.done.guest & LUNL_KEEP_THREAD)
         keep_frame(L, S);
 #if defined(LUN_CHAOS)
-    lua_gc(L, LUA_GCCOLLECT);
+    lunl_collect(L);
 #endif
     return lua_yieldk(L, 0, ctx, k);
 }

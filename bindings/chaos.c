@@ -14,6 +14,8 @@
 #include "state.h"
 
 #if defined(LUN_CHAOS)
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 enum { ROOMY = 2048 }; /* kilobytes: a heap from which on collections are rationed */
@@ -47,9 +49,15 @@ void lunl_reset_hook(lua_State *L)
 static void collect(lua_State *L, lua_Debug *ar)
 {
     const char *skip = getenv("LUNATION_CHAOS_SKIP");
+    sigset_t all, before;
+    /* Now, and unless a signal handler has armed a hook of its own meanwhile. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (lua_gethook(L) == collect)
+        lunl_reset_hook(L);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!skip || !lua_getinfo(L, "S", ar) || strncmp(ar->source, skip, strlen(skip)) != 0)
         lua_gc(L, LUA_GCCOLLECT);
-    lunl_reset_hook(L);
 }
 #else
 void lunl_reset_hook(lua_State *L)

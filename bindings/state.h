@@ -171,6 +171,11 @@ void lunl_let_go_queued(lua_State *L, lunl_state *S, lunl_task *t);
  * for is kept without it. Later waits see LUNL_KEEP_THREAD and do that by themselves.
  */
 void lunl_keep_suspended(lua_State *L, lunl_state *S, int idx, lunl_task *t);
+/*
+ * The task at `idx` runs or is about to, and somebody has its coroutine: its user value 1 becomes
+ * room for what it will wait for, so that waiting needs no memory for that.
+ */
+void lunl_make_frame(lua_State *L, int idx);
 
 /* Drops the coroutines of the pool. */
 void lunl_trim_pool(lua_State *L, lunl_state *S, uint32_t keep);

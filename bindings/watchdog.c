@@ -21,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TICK = 1 }; /* seconds without progress that are too many */
+enum { TICK = 1 };     /* seconds without progress that are too many */
+enum { PATIENCE = 3 }; /* throws that code may catch and go on */
 
 #if !defined(sigev_notify_thread_id)
 #define sigev_notify_thread_id _sigev_un._tid /* glibc names it lately only */
@@ -52,19 +53,19 @@ static bool on_main_thread(void)
 }
 
 /*
- * Takes itself off, here and on threads that inherited it. Code that catches what it throws and
- * goes on gets it again at each instruction, until it has left its task.
+ * Takes itself off, here and on threads that inherited it. Code that catches what is thrown and
+ * goes on, again and again, gets it at each instruction in the end, until it has left its task.
  */
 static void on_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
-    bool insists = armed && current && throws > 0 && L != current->loop->S->L;
+    bool insists = armed && current && throws >= PATIENCE && L != current->loop->S->L;
     if (!insists)
         lua_sethook(L, covered.hook, covered.mask, covered.count);
     if (!armed || !current)
         return;
     armed = insists;
-    throws = 1;
+    throws++;
     char seconds[32];
     snprintf(seconds, sizeof seconds, "%g", current->seconds);
     lunl_throw(L, LUNL_TIMEOUT_ERROR, "the time limit of %s s is over", seconds);

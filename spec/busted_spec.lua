@@ -2,60 +2,20 @@
 -- helper `lunation.busted`. That it prints what plain busted prints is suites_spec's, that it finds planted faults
 -- planted_spec's.
 local command = require "spec.support.command"
-local helper = require "spec.helper"
-
-local dir
-
--- Runs `lunation WORDS` in a folder of its own that holds `text` as the file x_spec.lua -> stdout, stderr, exit code.
-local function lunation(text, words, more)
-  command.write_file(dir .. "/x_spec.lua", 'local async = require "lunation"\n' .. text)
-  local spec = { "env", "-C", dir, command.lunation, limit = 30 * math.max(1, helper.slow // 2) }
-  for word in words:gmatch("%S+") do spec[#spec + 1] = word end
-  for name, value in pairs(more or {}) do spec[name] = value end
-  return command.run(spec)
-end
-
-local function test(text, words, more) return lunation(text, "test -o TAP " .. (words or "") .. " x_spec.lua", more) end
-
-local function contains(text, ...)
-  for _, part in ipairs { ... } do
-    if not text:find(part, 1, true) then error(("%q is missing in\n%s"):format(part, text), 2) end
-  end
-end
-
-local function lacks(text, ...)
-  for _, part in ipairs { ... } do
-    if text:find(part, 1, true) then error(("%q is in\n%s"):format(part, text), 2) end
-  end
-end
-
--- The limits are in real seconds, so slow builds get more of them.
-local function seconds(n) return "--timeout=" .. n * helper.slow end
-
--- Runs what a failure says will replay it.
-local function replayed(stdout)
-  local line = stdout:match("replay: lunation ([^\n]*)")
-  assert.truthy(line, stdout)
-  local spec = { "sh", "-c", "cd " .. command.quote(dir) .. " && exec " .. command.quote(command.lunation) .. " " .. line,
-    limit = 60 }
-  return command.run(spec)
-end
-
-local function setup_dir()
-  setup(function() dir = command.temp_dir() end)
-  teardown(function() command.remove_dir(dir) end)
-end
+local scratch = require "spec.support.scratch"
+local lunation, test = scratch.lunation, scratch.test
+local contains, lacks, seconds, setup_dir = scratch.contains, scratch.lacks, scratch.seconds, scratch.setup_dir
 
 describe("lunation test", function()
   setup_dir()
 
   it("is not taken for a script, and a script of that name is run by its path", function()
-    command.write_file(dir .. "/test", "print('the script')")
+    command.write_file(scratch.dir .. "/test", "print('the script')")
     local stdout = lunation("", "./test")
     assert.equal("the script\n", stdout)
     stdout = lunation("it('awaits', function() async.sleep(0.001) end)", "test -o TAP x_spec.lua")
     assert.equal("ok 1 - awaits\n1..1\n", stdout)
-    os.remove(dir .. "/test")
+    os.remove(scratch.dir .. "/test")
   end)
 
   it("takes the options of the command before it", function()
@@ -115,9 +75,9 @@ describe("lunation test", function()
   end)
 
   it("does not follow a lua = ... of .busted", function()
-    command.write_file(dir .. "/.busted", "return { _all = { lua = 'false' } }")
+    command.write_file(scratch.dir .. "/.busted", "return { _all = { lua = 'false' } }")
     local stdout, _, code = test("it('runs', function() end) it('sees arg', function() print(#arg, arg[1]) end)")
-    os.remove(dir .. "/.busted")
+    os.remove(scratch.dir .. "/.busted")
     assert.equal("ok 1 - runs\n3\t-o\nok 2 - sees arg\n1..2\n", stdout)
     assert.equal(0, code)
   end)
@@ -214,6 +174,57 @@ describe("a block", function()
     contains(stdout, "not ok 1 - spins", "x_spec.lua:2: TimeoutError: the time limit of", "ok 2 - next")
   end)
 
+  it("that catches whatever ends it is ended all the same", function()
+    local stdout = test([[
+      it("insists", function() while true do pcall(function() while true do end end) end end)
+      it("next", function() end)]], seconds(0.1))
+    contains(stdout, "not ok 1 - insists", "the time limit of", "ok 2 - next")
+  end)
+
+  it("closes what it has marked for that with the error that it fails with", function()
+    local stdout = test([[
+      it("is seen by a closer", function()
+        local _ <close> = async.defer(function(e) print("# closed for " .. tostring(e)) end)
+        async.sleep(0)
+        error("this", 0)
+      end)
+      it("ends its group", function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(async.sleep, 3600)
+        async.sleep(0)
+        error("that", 0)
+      end)
+      it("has a timeout", function() local _ <close> = async.timeout(0.001) async.sleep(3600) end)]])
+    contains(stdout, "# closed for this", "not ok 2 - ends its group",
+      "x_spec.lua:7: ExceptionGroup: unhandled errors in a TaskGroup\n#   that", "x_spec.lua:13: TimeoutError")
+    lacks(stdout, "time limit")
+  end)
+
+  it("that fails with a group of errors names each", function()
+    local stdout = test([[
+      it("fails", function()
+        local tg <close> = async.TaskGroup()
+        tg:create_task(function() error(async.ValueError("bad")) end)
+        tg:create_task(function() error("text") end)
+      end)]])
+    contains(stdout, "ExceptionGroup: unhandled errors in a TaskGroup", "x_spec.lua:4: ValueError: bad", "x_spec.lua:5: text")
+    stdout = test("it('asserts', function() local tg <close> = async.TaskGroup() tg:create_task(assert.equal, 1, 2) end)",
+      "-o plainTerminal")
+    contains(stdout, "0 successes / 1 failure / 0 errors", "Expected objects to be equal")
+  end)
+
+  it("may stub what runs it", function()
+    local stdout, _, code = test([[
+      it("stubs", function()
+        for name, f in pairs(async) do
+          if type(f) == "function" then stub(async, name) end
+        end
+      end)
+      it("next", function() end)]])
+    assert.equal("ok 1 - stubs\nok 2 - next\n1..2\n", stdout)
+    assert.equal(0, code)
+  end)
+
   it("has no limit with --timeout=0", function()
     local stdout = test("it('takes its time', function() async.sleep(10) end)", "--virtual-time --timeout=0")
     assert.equal("ok 1 - takes its time\n1..1\n", stdout)
@@ -257,6 +268,13 @@ describe("what is left behind", function()
     assert.equal(1, code)
   end)
 
+  it("may be the clock of a test", function()
+    local stdout = test([[
+      it("leaves a clock", function() require("lunation.probe").clock("virtual") end)
+      it("next", function() assert.equal("real", require("lunation.probe").clock()) end)]])
+    contains(stdout, "not ok 1 - leaves a clock", "a virtual clock, which was real before", "ok 2 - next")
+  end)
+
   it("is no news of a test that has failed already", function()
     local stdout = test([[
       it("fails", function() async.create_task(async.sleep, 60) error("by itself", 0) end)
@@ -278,175 +296,6 @@ describe("what is left behind", function()
       it("does not", function() async.get_running_loop():call_soon(error, "ours") async.sleep(0.001) end)]])
     contains(stdout, "ok 1 - handles", "not ok 2 - does not", "Exception in callback", "ours")
     lacks(stdout, "mine")
-  end)
-end)
-
-describe("orders of tasks", function()
-  setup_dir()
-
-  local racy = [[
-    it("depends on the order", function()
-      local list = {}
-      for i = 1, 3 do async.create_task(function() list[#list + 1] = i end) end
-      async.sleep(0)
-      async.sleep(0)
-      assert.same({ 1, 2, 3 }, list)
-    end)
-    it("does not", function() async.sleep(0) end)]]
-
-  it("follow --seed, the same each time, and failures tell how to replay them", function()
-    local failed
-    for seed = 1, 20 do
-      local stdout, _, code = test(racy, "--seed " .. seed)
-      local same = test(racy, "--seed=" .. seed)
-      assert.equal((stdout:gsub("0x%x+", "?")), (same:gsub("0x%x+", "?")))
-      if code ~= 0 then
-        failed = stdout
-        contains(stdout, "# seed: " .. seed .. "\n", "ok 2 - does not")
-        break
-      end
-    end
-    assert.truthy(failed)
-    local again = replayed(failed)
-    contains(again, "Expected objects to be the same")
-    lacks(again, "does not")
-  end)
-
-  it("are tried one after the other with --shuffle-tasks", function()
-    local stdout, _, code = test(racy, "--shuffle-tasks 30 --seed=5")
-    contains(stdout, "not ok 1 - depends on the order", "ok 2 - does not", " of 30)", "of 2 tests, 1 failures, seed 5")
-    assert.equal(1, code)
-    local again, _, status = replayed(stdout)
-    contains(again, "Expected objects to be the same")
-    assert.equal(1, status)
-  end)
-
-  it("have before_each and after_each around each run", function()
-    local stdout = test([[
-      local n, m = 0, 0
-      before_each(function() n = n + 1 end)
-      after_each(function() m = m + 1 end)
-      it("counts", function() assert.equal(n, m + 1) end)
-      teardown(function() print("# " .. n .. " " .. m) end)]], "--shuffle-tasks=7")
-    contains(stdout, "ok 1 - counts\n# 7 7\n", "shuffle: 7 runs of 1 tests, 0 failures, seed ")
-  end)
-end)
-
-describe("a sweep", function()
-  setup_dir()
-
-  local code = [[
-    local lock = async.Lock()
-    local function careful()
-      local _ <close> = lock:guard()
-      async.sleep(1)
-    end
-    local function careless()
-      local t = async.create_task(function() async.sleep(2) end)
-      async.sleep(1)
-      async.await(t)
-    end
-  ]]
-
-  it("runs a test again for each of its points", function()
-    local stdout, _, status = test(code .. [[
-      local runs = 0
-      it("is careful", function() runs = runs + 1 careful() careful() async.sleep(0) end)
-      teardown(function() print("# runs: " .. runs) end)]], "--virtual-time --sweep=cancel --sweep=throw --seed=1")
-    contains(stdout, "ok 1 - is careful\n# runs: 8\n",
-      "sweep (cancel): 3 points in 1 tests, 0 failures, 0 tests passed over, seed 1\n",
-      "sweep (throw): 3 points in 1 tests, 0 failures, 0 tests passed over, seed 1\n")
-    assert.equal(0, status)
-  end)
-
-  it("names the point, what was wrong and the replay, which fails, too", function()
-    for _, mode in ipairs { "cancel", "throw" } do
-      local stdout, _, status = test(code .. "it('is careless', function() careless() end)",
-        "--virtual-time --sweep=" .. mode)
-      contains(stdout, "not ok 1 - is careless", "sweep (" .. mode .. "): 1 of ", "point 1 at x_spec.lua:9",
-        "left behind:", "made at x_spec.lua:8",
-        "replay: lunation test --virtual-time --sweep=" .. mode .. " --sweep-point=1 '--filter=^is careless$' x_spec.lua",
-        "1 failures, 0 tests passed over, seed none")
-      assert.equal(1, status)
-      local again, _, code_again = replayed(stdout)
-      contains(again, "point 1 at x_spec.lua:9", "sweep (" .. mode .. "): 1 points in 1 tests, 1 failures")
-      assert.equal(1, code_again)
-    end
-  end)
-
-  it("passes over what has failed and what says #nosweep", function()
-    local stdout = test([[
-      it("fails", function() async.sleep(0) error("no") end)
-      describe("apart #nosweep", function() it("is not swept", function() async.sleep(0) end) end)
-      it("waits for nothing", function() end)
-      pending("later")]], "--sweep=cancel")
-    contains(stdout, "sweep (cancel): 0 points in 1 tests, 0 failures, 2 tests passed over, seed none\n")
-  end)
-
-  it("finds swallowed cancels, hangs, cleanup that fails and closables left open", function()
-    local stdout = test([[
-      it("swallows", function() async.await(async.create_task(function() pcall(async.sleep, 1) end)) end)
-      it("hangs", function()
-        local event = async.Event()
-        async.create_task(function() async.sleep(1) event:set() end)
-        event:wait()
-      end)
-      after_each(function() if _G.open then _G.open = nil error("still open", 0) end end)
-      it("is not undone", function() _G.open = true async.sleep(1) _G.open = nil end)
-      it("fails in its cleanup", function()
-        local _ <close> = async.defer(function(e) if e then error("cannot undo") end end)
-        async.sleep(1)
-      end)
-      local lock = async.Lock()
-      it("keeps a lock", function() lock:acquire() async.sleep(1) lock:release() end)]], "--virtual-time --sweep=cancel")
-    contains(stdout, "the cancel was swallowed by Task-", "nothing is left to wait for", "after_each failed: ",
-      "still open", "the cancel became another error: x_spec.lua:11: cannot undo", "a lock or permit was not given back")
-    for i = 1, 5 do contains(stdout, "not ok " .. i .. " - ") end
-  end)
-
-  it("looks at the code under test alone with --sweep-scope=code", function()
-    local text = code .. [[
-      it("owns its tasks", function()
-        local t = async.create_task(function() async.sleep(2) end)
-        async.sleep(1)
-        async.await(t)
-      end)
-      it("calls what does not", function() careless() end)]]
-    local stdout = test(text, "--virtual-time --sweep=cancel --sweep-scope=code")
-    contains(stdout, "ok 1 - owns its tasks", "not ok 2 - calls what does not")
-    stdout = test(text, "--virtual-time --sweep=cancel")
-    contains(stdout, "not ok 1 - owns its tasks", "not ok 2 - calls what does not")
-  end)
-end)
-
-describe("a long sweep", function()
-  setup_dir()
-
-  it("takes some points of each test with --sweep-max", function()
-    local stdout = test([[
-      local n = 0
-      it("is long", function() n = n + 1 for _ = 1, 100 do async.sleep(1) end end)
-      it("is short", function() async.sleep(1) end)
-      teardown(function() print("# runs: " .. n) end)]], "--virtual-time --sweep=cancel --sweep-max=7")
-    contains(stdout, "# runs: 8\n",
-      "sweep (cancel): 8 points in 2 tests, 0 failures, 0 tests passed over, seed none; 93 points left out\n")
-  end)
-
-  it("forgives with --sweep-scope=run what ends when it is asked to, and nothing else", function()
-    local stdout = test([[
-      it("hangs without its task", function()
-        local event = async.Event()
-        async.create_task(function() async.sleep(1) event:set() end)
-        event:wait()
-      end)
-      it("has a task that does not end", function()
-        local deaf = true
-        async.create_task(function() while deaf do pcall(async.sleep, 0.001) end end)
-        async.sleep(1)
-        deaf = false
-        async.sleep(0.01)
-      end)]], "--virtual-time --sweep=cancel --sweep-scope=run --sweep-max=3")
-    contains(stdout, "ok 1 - hangs", "not ok 2 - has a task", "not ended by a cancel:")
   end)
 end)
 
@@ -476,7 +325,7 @@ describe("a run that ends early", function()
   end)
 
   it("by Ctrl-C cleans up, prints what busted prints and dies of the signal", function()
-    local mark = dir .. "/there"
+    local mark = scratch.dir .. "/there"
     local stdout, stderr, code = test(([[
       it("one", function() end)
       it("long", function()
@@ -488,6 +337,17 @@ describe("a run that ends early", function()
       it("never runs", function() print("# no") end)]]):format(mark), "--timeout=0", { interrupt = mark })
     contains(stdout, "ok 1 - one", "# closed", "not ok 2 - long", "interrupted", "# after", "1..2\n")
     lacks(stdout, "# no")
+    assert.equal("lunation: interrupted\n", stderr)
+    assert.equal(130, code)
+  end)
+
+  it("by Ctrl-C in the last teardown is still interrupted", function()
+    local mark = scratch.dir .. "/last"
+    local stdout, stderr, code = test(([[
+      it("one", function() end)
+      teardown(function() io.open(%q, "w"):close() pcall(async.sleep, 60) end)]]):format(mark), "--timeout=0",
+      { interrupt = mark })
+    contains(stdout, "ok 1 - one", "1..1\n")
     assert.equal("lunation: interrupted\n", stderr)
     assert.equal(130, code)
   end)
@@ -514,8 +374,8 @@ describe("the helper lunation.busted", function()
     it("leaks", function() async.create_task(async.sleep, 60) end)]]
 
   local function busted(program, words, env)
-    command.write_file(dir .. "/x_spec.lua", 'local async = require "lunation"\n' .. text)
-    local spec = { "env", "-C", dir, limit = 60, env = env }
+    command.write_file(scratch.dir .. "/x_spec.lua", 'local async = require "lunation"\n' .. text)
+    local spec = { "env", "-C", scratch.dir, limit = 60, env = env }
     for _, list in ipairs { program, words } do
       for _, word in ipairs(list) do spec[#spec + 1] = word end
     end
@@ -523,20 +383,20 @@ describe("the helper lunation.busted", function()
   end
 
   it("works through .busted, with options by -Xhelper", function()
-    command.write_file(dir .. "/.busted",
-      ("return { _all = { lua = %q, helper = 'lunation.busted' } }"):format(command.lunation))
+    command.write_file(scratch.dir .. "/.busted",
+      ("return { _all = { lua = %q, helper = 'lunation.busted' } }"):format(scratch.program))
     local stdout, _, code = busted({ "busted" }, { "-o", "TAP", "-Xhelper", "virtual-time,seed=3", "x_spec.lua" })
     contains(stdout, "ok 1 - awaits", "not ok 2 - leaks", "made at x_spec.lua:3", "# seed: 3")
     assert.equal(1, code)
     -- Under `lunation test` it is at work already.
-    stdout = busted({ command.lunation, "test" }, { "--virtual-time", "-o", "TAP", "x_spec.lua" })
+    stdout = busted({ scratch.program, "test" }, { "--virtual-time", "-o", "TAP", "x_spec.lua" })
     contains(stdout, "ok 1 - awaits", "not ok 2 - leaks")
     lacks(stdout, "seed")
-    os.remove(dir .. "/.busted")
+    os.remove(scratch.dir .. "/.busted")
   end)
 
   it("refuses bad options", function()
-    local _, stderr, code = busted({ command.lunation, "/usr/bin/busted" },
+    local _, stderr, code = busted({ scratch.program, "/usr/bin/busted" },
       { "--helper=lunation.busted", "-Xhelper", "timeout=soon", "x_spec.lua" })
     contains(stderr, "lunation.busted: '--timeout' needs a number of seconds, 0 or more, got 'soon'")
     assert.equal(1, code)

@@ -13,8 +13,9 @@ local function words(text)
 end
 
 -- Runs `lunation test` on a file of spec/planted -> stdout and stderr, exit code.
-local function run(file, options)
-  local spec = { command.lunation, "test", "-C", FOLDER, "-o", "plainTerminal", limit = 30 * math.max(1, helper.slow // 2) }
+local function run(file, options, handler)
+  local spec = { command.lunation, "test", "-C", FOLDER, "-o", handler or "plainTerminal",
+    limit = 30 * math.max(1, helper.slow // 2) }
   for _, word in ipairs(words(options)) do spec[#spec + 1] = word end
   spec[#spec + 1] = file
   local stdout, stderr, code = command.run(spec)
@@ -43,7 +44,8 @@ end
 -- Each: the program, the options, what has to be said; MADE, HERE, THROWN stand for the places marked so. `counts`:
 -- what busted's line of results says.
 local cases = {
-  { "leaked_task", "", "left behind:", "task <Task pending", "made at HERE", counts = "1 success / 1 failure / 0 errors" },
+  { "leaked_task", "", "left behind:", "task <Task pending", "made at HERE",
+    counts = "1 success / 1 failure / 0 errors" },
   { "leaked_task", "--virtual-time", "left behind:", "task <Task pending", "made at HERE" },
   { "leaked_timer", "", "left behind:", "timer <Handle timer", "made at HERE" },
   { "leaked_timer", "--virtual-time", "left behind:", "made at HERE" },
@@ -59,6 +61,10 @@ local cases = {
   { "busy_loop", "--timeout=0.5", "HERE: TimeoutError: the time limit of",
     counts = "1 success / 0 failures / 1 error" },
   { "busy_loop", "--timeout=0.5 --virtual-time", "HERE: TimeoutError: the time limit of" },
+  { "stubborn_loop", "--timeout=0.5", "TimeoutError: the time limit of", "stubborn_loop.lua @ 5",
+    counts = "1 success / 0 failures / 1 error" },
+  { "open_clock", "", "left behind:", "a virtual clock", "open_clock.lua @ 6",
+    counts = "1 success / 1 failure / 0 errors" },
   { "swallowed_cancel", "--sweep=cancel", "at HERE, cancelled: the cancel was swallowed by Task-",
     "replay: lunation test --sweep=cancel --sweep-point=2", "sweep (cancel): 2 points in 1 tests, 1 failures" },
   { "lock_not_released", "--sweep=cancel", "at HERE, cancelled: a lock or permit was not given back",
@@ -93,6 +99,16 @@ describe("a planted fault", function()
       local text, code = run(name .. "_sound.lua", options)
       assert.equal(0, code, text)
       contains(text, "1 success / 0 failures / 0 errors")
+    end)
+  end
+
+  for _, handler in ipairs { "TAP", "junit", "json", "gtest", "utfTerminal" } do
+    it("is told by " .. handler, function()
+      for _, name in ipairs { "leaked_task", "forgotten_exception" } do
+        local text, code = run(name .. ".lua", "", handler)
+        assert.equal(1, code, text)
+        contains(text, "made at " .. place(name, "HERE"))
+      end
     end)
   end
 

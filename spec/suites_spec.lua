@@ -200,7 +200,8 @@ describe("a synchronous suite", function()
     try("takes paths", "--lpath=./lib/words/?.lua -e print(require[[lru]]) specs/lru_suite.lua", has "table: ")
     try("takes paths", "-f support/nothing --cpath=./?.so specs/lru_suite.lua", has "not found")
     try("has a helper", "--helper=support/helper.lua -Xhelper a,b=c -Xhelper d specs", has "# helped: a|b=c|d")
-    try("has a helper", "--helper=support.helper -m ./?.lua -o TAP specs/assertions_suite.lua", has "# helped: no options")
+    try("has a helper", "--helper=support.helper -m ./?.lua -o TAP specs/assertions_suite.lua",
+      has "# helped: no options")
     try("has a bad helper", "--helper=support/nothing.lua specs", has "nothing.lua")
     try("has a bad helper", "--helper=faults/syntax_suite.lua specs", has "syntax error")
     try("has loaders", "--loaders=lua -o TAP specs/tokenizer_suite.lua")
@@ -379,7 +380,7 @@ describe("a suite with awaits in every block", function()
   end)
 
   it("passes under plain busted, with lua and helper in .busted", function()
-    local path = command.lunation:match "^(.*)/[^/]*$" .. ":" .. os.getenv "PATH"
+    local path = command.libdir .. ":" .. os.getenv "PATH"
     passes(stock { "-C", FOLDER, "-o", "TAP", env = { PATH = path } })
   end)
 end)

@@ -159,6 +159,14 @@ static int l_destroy(lua_State *L)
     return 0;
 }
 
+/* --- probe.collect(): a full collection that finds every error that nobody can look at any more. */
+static int l_collect(lua_State *L)
+{
+    lunl_forget_origin(L, lunl_S(L));
+    lunl_collect(L);
+    return 0;
+}
+
 /* --- probe.close(id) -> boolean: closes the handle that live() listed; false if it closes already. */
 static int l_close(lua_State *L)
 {
@@ -214,5 +222,6 @@ static int l_noticed(lua_State *L)
 const luaL_Reg lunl_alive_functions[] = {
     {"sites", l_sites},     {"site", l_site},       {"live", l_live},
     {"events", l_events},   {"destroy", l_destroy}, {"roomy", l_roomy},
-    {"noticed", l_noticed}, {"close", l_close},     {NULL, NULL},
+    {"noticed", l_noticed}, {"close", l_close},     {"collect", l_collect},
+    {NULL, NULL},
 };

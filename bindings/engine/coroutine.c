@@ -367,8 +367,13 @@ static int l_running(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     int is_main = lua_pushthread(L);
-    if (S->task && L == lunl_task_co(S, S->task))
+    if (S->task && L == lunl_task_co(S, S->task) &&
+        !(S->task->t.done.guest & LUNL_KEEP_THREAD)) {
+        lunl_push_held(L, S, S->task->t.done.order);
+        lunl_make_frame(L, -1);
+        lua_pop(L, 1);
         S->task->t.done.guest |= LUNL_KEEP_THREAD;
+    }
     lua_pushboolean(L, is_main);
     return 2;
 }

@@ -232,10 +232,16 @@ static bool run_round(lua_State *L, lunl_state *S, int idx, uint64_t deadline)
         lun_waiter_watch(&r->over, &r->join.done);
         lun_timer_start(&loop->loop, &r->grace, deadline);
     }
-    while (!lun_future_done(&r->join.done) && !r->expired && !S->interrupted &&
-           ran == LUN_RAN_STOPPED)
-        if (lunl_drive(L, S, idx, &ran) != LUA_OK)
+    bool runs = true;
+    while (!lun_future_done(&r->join.done) && !r->expired && !S->interrupted && runs &&
+           ran == LUN_RAN_STOPPED) {
+        uint64_t turns = loop->loop.count.turns;
+        if (lunl_drive(L, S, idx, &ran) != LUA_OK) {
             lua_pop(L, 1);
+            runs = loop->loop.count.turns >
+                   turns; /* no memory even to begin: by force, then */
+        }
+    }
     lun_timer_stop(&loop->loop, &r->grace);
     lun_waiter_drop(&r->over);
     bool over = lun_future_done(&r->join.done);

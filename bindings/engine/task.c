@@ -242,6 +242,8 @@ static int body(lua_State *L)
         lua_setiuservalue(L, 1, 1);
     }
     t->t.done.guest &= (uint16_t) ~(LUNL_ONE_ARG | LUNL_PACKED | LUNL_NO_VALUES);
+    if (t->t.done.guest & LUNL_KEEP_THREAD)
+        lunl_make_frame(L, 1);
     return body_k(L, lua_pcallk(L, n, LUA_MULTRET, 2, 0, body_k), 0);
 }
 

@@ -71,6 +71,8 @@ return function(given)
   rest[0] = path
   arg = rest
   ignore_lua()
-  require "lunation.busted.session".before_runner(own, path)
+  local session = require "lunation.busted.session"
+  session.before_runner(own, path)
   assert(load("\n\nrequire 'busted.runner'({ standalone = false })\n", "@" .. path))()
+  session.finish()
 end

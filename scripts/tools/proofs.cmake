@@ -2,11 +2,13 @@
 #
 #   ctest --test-dir build/release -L proof          LUNATION_LONG=1: their long tiers
 #
-# Included by CMakeLists.txt after the C specs. A proof ends with a line `NAME: N points, N failures, seed N, N.N s`,
-# one line `replay: COMMAND` for each failure before it, and exit status 1 if there is any, or no point at all.
+# Included by CMakeLists.txt after the C specs. The last line of a proof is
+#   NAME: N points, N failures, seed N, N.N s
+# after a line `replay: COMMAND` for each failure; it ends with status 1 if there is any, or no
+# point at all.
 
-# How programs of this build are run: the stock interpreter that can load the module, and how many times slower than
-# release to expect things.
+# How programs of this build are run: the stock interpreter that can load the module, and how many
+# times slower than release to expect things.
 set(stock lua5.4)
 set(slow 1)
 if(LUNATION_SANITIZE OR LUNATION_TSAN)
@@ -26,8 +28,10 @@ endif()
 # lunation_proof(NAME COMMAND...): one for this build, run from the repository's root.
 function(lunation_proof name)
     add_test(NAME proof_${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-    set_tests_properties(proof_${name} PROPERTIES TIMEOUT 86400 LABELS proof SKIP_RETURN_CODE 77 ENVIRONMENT
-        "LUNATION=${PROJECT_BINARY_DIR}/lunation;LUNATION_MODULE=${PROJECT_BINARY_DIR}/lua;LUNATION_LUA=${stock};LUNATION_SLOW=${slow}")
+    set(env LUNATION=${PROJECT_BINARY_DIR}/lunation LUNATION_MODULE=${PROJECT_BINARY_DIR}/lua
+        "LUNATION_LUA=${stock}" LUNATION_SLOW=${slow})
+    set_tests_properties(proof_${name} PROPERTIES TIMEOUT 86400 LABELS proof SKIP_RETURN_CODE 77
+        ENVIRONMENT "${env}")
 endfunction()
 
 if(LUNATION_TSAN)
@@ -42,7 +46,8 @@ elseif(NOT LUNATION_SANITIZE AND NOT LUNATION_COVERAGE)
     lunation_proof(simulation lunation spec/proofs/simulation.lua)
     # The builds beside this one; those that are missing it names.
     cmake_path(GET PROJECT_BINARY_DIR PARENT_PATH builds)
-    lunation_proof(digest lua5.4 spec/proofs/digest.lua ${builds}/release ${builds}/clang ${builds}/asan)
+    lunation_proof(digest lua5.4 spec/proofs/digest.lua
+        ${builds}/release ${builds}/clang ${builds}/asan)
     lunation_proof(coverage lua5.4 spec/proofs/coverage.lua ${builds}/coverage)
     set_tests_properties(proof_coverage PROPERTIES RUN_SERIAL ON)
 endif()

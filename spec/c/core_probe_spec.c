@@ -96,6 +96,32 @@ static void test_deadlines_survive(void **state)
     close_loop(&loop);
 }
 
+/* The alarm that was set for a deadline before a switch is none for the time after it. */
+static void stop_woken(lun_loop *l)
+{
+    lun_loop_stop(l);
+}
+
+static void test_alarm_survives(void **state)
+{
+    ctask far;
+    open_real(&loop);
+    loop.woken = stop_woken;
+    mark_at(&far, lun_loop_time(&loop) + 3600ull * 1000 * MS, 1);
+    far.body = stop_after;
+    run_turn(&loop);
+    lun_loop_wakeup(&loop);
+    assert_int_equal(lun_loop_run(&loop),
+                     LUN_RAN_STOPPED); /* it waited, with the alarm on */
+    assert_int_equal(ran.n, 0);
+    lun_loop_set_clock(&loop, LUN_CLOCK_HELD);
+    lun_loop_set_time(&loop, far.when - 10 * MS);
+    lun_loop_set_clock(&loop, LUN_CLOCK_REAL);
+    assert_int_equal(lun_loop_run(&loop), LUN_RAN_STOPPED);
+    EXPECT(&ran, 1);
+    close_loop(&loop);
+}
+
 /* ---- suspensions ---- */
 
 static struct {
@@ -281,6 +307,9 @@ static void test_throw_after_cancel(void **state)
     ctask c;
     open_hooked(0, true);
     ctask_init(&c, &loop, body_cancel_then_sleep);
+    run_turn(&loop);
+    assert_int_equal(hook.seen, 1);
+    assert_int_equal(c.t.flags & (LUN_THROWN | LUN_INTERRUPTED), LUN_INTERRUPTED);
     run_dry(&loop);
     assert_int_equal(c.throws, 1);
     assert_state(&c, LUN_OK);
@@ -422,13 +451,13 @@ static void test_dry_when(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_switches),           cmocka_unit_test(test_deadlines_survive),
-        cmocka_unit_test(test_cut_park),           cmocka_unit_test(test_cut_shared),
-        cmocka_unit_test(test_throw_once),         cmocka_unit_test(test_throw_and_cancel),
-        cmocka_unit_test(test_throw_after_cancel), cmocka_unit_test(test_throw_at_a_yield),
-        cmocka_unit_test(test_throw_elsewhere),    cmocka_unit_test(test_abandoned),
-        cmocka_unit_test(test_cut_chain),          cmocka_unit_test(test_dry_in_vain),
-        cmocka_unit_test(test_dry_when),
+        cmocka_unit_test(test_switches),         cmocka_unit_test(test_deadlines_survive),
+        cmocka_unit_test(test_alarm_survives),   cmocka_unit_test(test_cut_park),
+        cmocka_unit_test(test_cut_shared),       cmocka_unit_test(test_throw_once),
+        cmocka_unit_test(test_throw_and_cancel), cmocka_unit_test(test_throw_after_cancel),
+        cmocka_unit_test(test_throw_at_a_yield), cmocka_unit_test(test_throw_elsewhere),
+        cmocka_unit_test(test_abandoned),        cmocka_unit_test(test_cut_chain),
+        cmocka_unit_test(test_dry_in_vain),      cmocka_unit_test(test_dry_when),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,7 +160,8 @@ function Maker:chain(block)
       { { op = "race", args = { { ref = on }, { ref = "F[1]" } } } },
       { { op = "timeout", fills = self:new_slot "S", arg = one_of(LIMITS), block = { { op = "await", on = on } } } },
       { { op = "pcall", block = { sleep() } },
-        { op = "timeout", fills = self:new_slot "S", arg = one_of(DELAYS), block = { sleep() } } },
+        { op = "timeout", fills = self:new_slot "S", arg = one_of(DELAYS), block = { { op = "await", on = on } } } },
+      { { op = "pcall", block = { { op = "gather", args = { { ref = on } }, options = gather_options() } } } },
       { { op = "group", fills = self:new_slot "G", block = { { op = "await", on = on } } } },
     }
     local scope = body[1]

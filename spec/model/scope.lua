@@ -161,7 +161,8 @@ local function member_ended(waiter, t)
   inner.drop(group.members, t)
   local last = #group.members == 0
   if t.state == "error" then table.insert(group.failed, t) end
-  if not group.queued and t.state == "error" and not (last and group.closing) then
+  -- The last one's visit does nothing, but it is a turn, which a loop that is being closed may take timers along with.
+  if not group.queued and (t.state == "error" or last) and not (last and group.closing) then
     group.queued = true
     inner.queue(group)
   end

@@ -57,7 +57,9 @@ do
   end
 end
 
-local began, told, failures, replays = os.time(), 0, 0, {}
+local runner = async.Runner() -- for its clock
+local clock = runner:get_loop()
+local began, told, failures, replays = clock:time(), 0, 0, {}
 local STEP = 1000000
 
 local function out(text) io.stdout:write(text) end
@@ -77,12 +79,14 @@ function options.progress(ops, n)
   if ops // STEP == told then return end
   told = ops // STEP
   if options.ops <= STEP then return end
-  out(("model fuzz: %d operations in %d programs, %d failures, %d s\n"):format(ops, n, failures, os.time() - began))
+  local seconds = clock:time() - began
+  out(("model fuzz: %d operations in %d programs, %d failures, %.0f s\n"):format(ops, n, failures, seconds))
   io.stdout:flush()
 end
 
 local ops, n = fuzz.campaign(options)
 for _, line in ipairs(replays) do print(line) end
 print(("model fuzz: %d operations in %d programs"):format(ops, n))
-print(("model: %d points, %d failures, seed %d, %.1f s"):format(ops, failures, options.seed, os.clock()))
+print(("model: %d points, %d failures, seed %d, %.1f s"):format(ops, failures, options.seed, clock:time() - began))
+runner:close()
 os.exit(failures == 0 and ops > 0 and 0 or 1, true)

@@ -34,7 +34,9 @@ local function trace(log)
 end
 
 local function state()
-  return { probe.order(), probe.clock(), loop:get_exception_handler() or false, #async.all_tasks() }
+  local dry = probe.on_dry()
+  probe.on_dry(dry)
+  return { probe.order(), probe.clock(), loop:get_exception_handler() or false, #async.all_tasks(), dry or false }
 end
 
 -- A test that must leave order, clock, handler and tasks as they were.
@@ -226,6 +228,14 @@ describe("testing.explore #nosweep", function()
     end, { runs = 3, seed = 4 })
     assert.equal("ValueError", e.cause.name)
     assert.equal(1, e.run)
+    -- Also one that no idle moment has found.
+    for seed = 1, 20 do
+      e = refuses("Error", "forgotten", testing.explore, function()
+        async.create_task(function() error(async.ValueError("forgotten")) end)
+        turns(3)
+      end, { runs = 3, seed = seed })
+      assert.equal(1, e.run)
+    end
     e = refuses("Error", { "Exception in callback", "in a callback" }, testing.explore, function()
       loop:call_soon(function() error("in a callback") end)
       async.sleep(1)
@@ -379,6 +389,18 @@ describe("testing.explore #nosweep", function()
     end, { runs = 3 }))
     assert.equal("held", probe.clock())
     clock:close()
+  end)
+
+  it("puts the dry function of before back", function()
+    helper.plain [[
+      local probe, testing = require "lunation.probe", require "lunation.testing"
+      async.run(function()
+        local function mine() end
+        probe.on_dry(mine)
+        thrown(testing.explore, function() async.await(async.Future()) end)
+        eq(mine, probe.on_dry())
+      end)
+    ]]
   end)
 
   keeps("under the stock interpreter", function()

@@ -359,6 +359,20 @@ describe("probe.start #nosweep", function()
     assert.equal(1, count("throw", fn))
   end)
 
+  it("where a request arrives already there is no point for an error", function()
+    local function fn()
+      async.current_task():cancel()
+      local ok, e = pcall(async.sleep, 1)
+      assert(not ok and e.name == "CancelledError", tostring(e))
+      async.sleep(1)
+    end
+    assert.equal(1, count("throw", fn))
+    local _, ok, e = inject("throw", 1, fn)
+    assert.is_false(ok)
+    assert.is_true(async.isinstance(e, INJECTED), tostring(e))
+    assert.equal(2, count("cancel", fn))
+  end)
+
   it("says when a task swallowed the request", function()
     local function swallow() pcall(async.sleep, 1) return "fine" end
     assert.is_true(inject("cancel", 1, swallow).swallowed)

@@ -14,6 +14,7 @@ local frame
 
 -- blocks.set_script(path): where busted's script is.
 function blocks.set_script(path)
+  blocks.script = path
   frame = assert(load("\n\nlocal note, pack, fn = ... note.entered = true note.results = pack(fn(select(4, ...)))",
     "@" .. path))
 end

@@ -20,6 +20,8 @@ function repeats.begin(run)
   local own = run.own
   run.seed = own.seed
   if own.shuffle_tasks and not own.seed then run.seed = require("busted.utils").urandom() or os.time() end
+  run.base = run.seed
+  repeats.seed(run, run.base)
   run.sweeps = {}
   for i, mode in ipairs(own.sweep) do
     run.sweeps[i] = { mode = mode, points = 0, tests = 0, failures = 0, passed_over = 0, left_out = 0 }
@@ -44,10 +46,9 @@ local function is_swept(run, element)
   return true
 end
 
--- repeats.wanted(run, element) -> boolean: the test is to be run again if it passes.
-function repeats.wanted(run, element)
-  local shuffled = (run.own.shuffle_tasks or 1) > 1
-  return shuffled or #run.sweeps > 0
+-- repeats.wanted(run) -> boolean: tests are to be run again if they pass.
+function repeats.wanted(run)
+  return run.own.shuffle_tasks ~= nil or #run.sweeps > 0
 end
 
 -- repeats.prepare(run, test): before the first run, which is the one that counts points.
@@ -67,8 +68,7 @@ end
 
 -- Runs the test once more, silently. What was left behind, as text, or nil.
 local function again(run, test, probed, accept)
-  local after = run.seed
-  repeats.seed(run, after)
+  repeats.seed(run, run.seed)
   test.muted, test.faults, test.hung, test.raised, test.found = true, {}, nil, nil, nil
   test.probed = probed
   watch.again(test.scope)
@@ -125,7 +125,9 @@ watch.is_expected = function(context) return context.kind == "unretrieved" and i
 local function forgiving(run, test)
   local scope, info = run.own.sweep_scope, debug.getinfo(test.element.run, "S")
   return function(entry, context)
-    if context then return context.kind == "unretrieved" or injected(context.exception) end
+    if context then
+      return context.kind == "unretrieved" or injected(context.exception) or scope == "run" and context.kind == "callback"
+    end
     if scope == "run" then return true end
     if scope ~= "code" or not entry.where then return false end
     local file, line = entry.where:match("^(.*):(%d+)$")
@@ -257,7 +259,7 @@ end
 -- repeats.run(run, test, passed) -> text or nil: after the first run; what the others found.
 function repeats.run(run, test, passed)
   local text = nil
-  if passed and (run.own.shuffle_tasks or 1) > 1 then text = shuffle(run, test) end
+  if passed and run.own.shuffle_tasks then text = shuffle(run, test) end
   if #run.sweeps == 0 then return text end
   if text or not passed or not test.found then
     for _, stats in ipairs(run.sweeps) do stats.passed_over = stats.passed_over + 1 end

@@ -62,7 +62,7 @@ end
 
 -- The failure of `element`, found from outside of it.
 local function fail(kind, element, text)
-  local trace = element.trace or { short_src = "?", currentline = 0, traceback = "" }
+  local trace = element.trace or { short_src = element.name or element.descriptor, currentline = 1, traceback = "" }
   local message = ("%s:%d: %s"):format(trace.short_src, trace.currentline, text)
   publish({ kind, element.descriptor }, element, run.core.context.parent(element), message, trace)
 end
@@ -122,17 +122,59 @@ local GUARD = [[
 local run, pack, unpack, xpcall, error = ...
 return function(fn, element)
   local function handler(e)
-    local trace = run.get_trace(element, 3, e)
+    local trace = run.place(element, run.get_trace(element, 3, e), e)
     run.caught = { error = e, trace = trace, message = run.core.rewriteMessage(element, e, trace) }
     return e
   end
   return function(...)
     local results = pack(xpcall(fn, handler, ...))
     if results[1] then return unpack(results, 2, results.n) end
-    error(results[2], 0)
+    error(run.translated(results[2]), 0)
   end
 end
 ]]
+
+-- What busted makes of a failed assertion has this metatable.
+local function failure_meta(core)
+  local _, e = pcall(core.fail, "")
+  return debug.getmetatable(e)
+end
+
+-- Lists the errors in a group: those that are no group themselves.
+local function members(e, list)
+  for _, inner in ipairs(e.errors) do
+    if async.isinstance(inner, async.ExceptionGroup) then members(inner, list) else list[#list + 1] = inner end
+  end
+  return list
+end
+
+-- A group of failed assertions is a failed assertion.
+function run.translated(e)
+  if not async.isinstance(e, async.ExceptionGroup) then return e end
+  for _, inner in ipairs(members(e, {})) do
+    if debug.getmetatable(inner) ~= run.failure_meta then return e end
+  end
+  local failure = setmetatable({ message = tostring(e) }, run.failure_meta)
+  if run.caught and rawequal(run.caught.error, e) then run.caught.error = failure end
+  return failure
+end
+
+-- An error that a closer has thrown when the body had gone already has no line of the body: then that of the block.
+function run.place(element, trace, e)
+  local script = trace.short_src == run.script and async.isinstance(e, async.BaseError)
+  return script and element.trace or trace
+end
+
+-- The text of a failure, with the errors of a group one by one.
+local function with_members(text, e)
+  local lines = { text }
+  for _, inner in ipairs(members(e, {})) do
+    local trace = async.isinstance(inner, async.BaseError) and async.traceback(inner)
+    local place = trace and trace:match("([^%s:]+:%d+): in ")
+    lines[#lines + 1] = ("  %s%s"):format(place and place .. ": " or "", (tostring(inner):gsub("\n", "\n  ")))
+  end
+  return table.concat(lines, "\n")
+end
 
 local function make_guard(core)
   local source = debug.getinfo(core.getTrace, "S").source
@@ -179,7 +221,10 @@ local function rewrite(element, message, trace)
   local note = blocks.current
   if not (note and note.expired) then
     if run.interrupt and async.isinstance(message, async.CancelledError) then message = "interrupted" end
-    return run.rewrite(element, message, trace)
+    if async.isinstance(message, async.ExceptionGroup) then
+      return with_members(run.rewrite(element, message, trace), message)
+    end
+    return run.rewrite(element, message, trace) -- a frame of ours in between would show in busted's own errors
   end
   local text = note.expired
   if trace then text = ("%s:%d: %s"):format(trace.short_src, trace.currentline, text) end
@@ -203,8 +248,7 @@ end
 local function blame(test, text)
   local element = test.element
   if test.ended and not test.holding then
-    local culprit = after_each_of(element)
-    if culprit then return fail("error", culprit, text) end
+    fail("error", after_each_of(element) or element, text)
   elseif test.ended and not test.failed then
     local held = test.held
     test.verdict, test.holding = "failure", false
@@ -214,9 +258,10 @@ local function blame(test, text)
 end
 
 local function run_test(executor, element)
-  local test = { element = element, execute = executor, repeated = repeats.wanted(run, element) }
+  local test = { element = element, execute = executor, repeated = repeats.wanted(run) }
   run.test = test
-  repeats.seed(run, run.own.seed)
+  local _ <close> = setmetatable({}, { __close = function() run.test = nil end })
+  repeats.seed(run, run.base)
   test.scope = watch.open()
   repeats.prepare(run, test)
   executor()
@@ -227,7 +272,6 @@ local function run_test(executor, element)
     if verdict then blame(test, verdict) end
   end
   flush(test)
-  run.test = nil
 end
 
 -- A describe or a file: what its own body, its setup and its teardown left behind.
@@ -279,6 +323,7 @@ end
 function session.install(core, own)
   if run.core then return end
   run.core, run.own, run.safe, run.publish = core, own, core.safe, core.publish
+  run.failure_meta, run.script = failure_meta(core), blocks.script
   run.get_trace, run.rewrite, run.guarded = core.getTrace, core.rewriteMessage, make_guard(core)
   local safe_publish = core.safe_publish
   core.safe, core.publish, core.getTrace, core.rewriteMessage = safe, publish, get_trace, rewrite
@@ -305,6 +350,11 @@ function session.before_runner(own, script)
     session.install(core, own)
     return core
   end
+end
+
+-- session.finish(): busted has come to its end without an os.exit; Ctrl-C that came too late to fail a test still counts.
+function session.finish()
+  if run.interrupt then error(run.interrupt.error, 0) end
 end
 
 -- The core of the busted that runs: what its public table reads from.

@@ -12,6 +12,7 @@ local watch = {}
 local TURNS = 8
 local MOMENT = 2 -- real seconds for what libuv has to say
 local BLINK = 0.1 -- for a task at the other end of a connection to see that this one is closed
+local ASKED, PATIENCE = 3, 1 -- how often what is left is asked to end, and real seconds for it to do so after that
 local scopes = {}
 
 -- Ends a pause of busted's main task early if it is being cancelled; who waits for blocks deals with that.
@@ -63,6 +64,8 @@ local function news(scope)
   return list, late and MOMENT or connected and BLINK or 0
 end
 
+local function is_shuffled() return probe.order() ~= false end
+
 local function unretrieved() return probe.noticed().unretrieved end
 
 local function handler(_, context)
@@ -79,14 +82,17 @@ end
 function watch.open()
   local loop = async.get_running_loop()
   if not loop:get_exception_handler() then loop:set_exception_handler(handler) end
-  local scope = { picture = picture(), handler = loop:get_exception_handler(), reports = {}, owed = unretrieved() }
+  local scope = {
+    picture = picture(), handler = loop:get_exception_handler(), reports = {}, owed = unretrieved(),
+    clock = probe.clock(), shuffled = is_shuffled(),
+  }
   scopes[#scopes + 1] = scope
   return scope
 end
 
 -- watch.again(scope): opens a scope that was closed once more, with the picture that it had.
 function watch.again(scope)
-  scope.reports = {}
+  scope.reports, scope.clock, scope.shuffled = {}, probe.clock(), is_shuffled()
   scopes[#scopes + 1] = scope
 end
 
@@ -100,8 +106,8 @@ function watch.forget(scope)
   if unretrieved() <= scope.owed then return end
   local expected = watch.is_expected
   watch.is_expected = function(context) return context.kind == "unretrieved" end
-  collectgarbage()
-  collectgarbage()
+  probe.collect()
+  probe.collect()
   turns(2)
   watch.is_expected = expected
 end
@@ -110,15 +116,16 @@ end
 function watch.anything(scope)
   local noticed = probe.noticed()
   return #scope.reports > 0 or noticed.reports or noticed.unretrieved > scope.owed
-    or not alone(noticed) and #news(scope) > 0
+    or not alone(noticed) and #news(scope) > 0 or probe.clock() ~= scope.clock
+    or is_shuffled() and not scope.shuffled
 end
 
 -- Gives what is about to end the time for it; what is left then.
 local function settle(scope)
   turns(TURNS)
   if unretrieved() > scope.owed then
-    collectgarbage()
-    collectgarbage()
+    probe.collect()
+    probe.collect()
     turns(2)
   end
   local list, patience = news(scope)
@@ -157,8 +164,8 @@ local function describe_report(context)
   return "  " .. text
 end
 
--- Ends what is left: asks tasks to, newest first, and closes by force those that refuse, which it gives.
-local function clear(scope, list)
+-- Asks each to end, the newest first.
+local function ask(list)
   for i = #list, 1, -1 do
     local entry = list[i]
     local object = entry.object
@@ -170,11 +177,25 @@ local function clear(scope, list)
       probe.close(entry.id)
     end
   end
+end
+
+-- Ends what is left: asks, more than once, since a task may go on after a cancel that it was prepared for, and closes by
+-- force the tasks that refuse, which it gives.
+local function clear(scope, list)
+  local left = list
+  for _ = 1, ASKED do
+    ask(left)
+    turns(TURNS)
+    left = news(scope)
+    for _ = 1, 25 do -- its cleanup may wait
+      if #left == 0 then break end
+      pause(0.002)
+      left = news(scope)
+    end
+  end
   local clock = probe.clock("real")
-  local deadline = monotime() + 1
-  turns(TURNS)
-  local left = news(scope)
-  while #left > 0 and monotime() < deadline do
+  local began = monotime()
+  while #left > 0 and monotime() - began < PATIENCE do
     pause(0.002)
     left = news(scope)
   end
@@ -188,7 +209,7 @@ local function clear(scope, list)
   end
   turns(2)
   if unretrieved() > scope.owed then
-    collectgarbage()
+    probe.collect()
     turns(2)
   end
   -- What cannot be ended is told once, not by every scope around this one.
@@ -203,6 +224,21 @@ local function put_handler_back(scope)
   if loop:get_exception_handler() ~= scope.handler then loop:set_exception_handler(scope.handler) end
 end
 
+-- A clock or an order that the test has changed and left so; what it was is put back. (An order that had a seed gets a
+-- new one with each test.)
+local function put_time_back(scope)
+  local left, clock = {}, probe.clock()
+  if clock ~= scope.clock then
+    left[1] = ("  a %s clock, which was %s before"):format(clock, scope.clock)
+    probe.clock(scope.clock)
+  end
+  if is_shuffled() and not scope.shuffled then
+    left[#left + 1] = "  a shuffled order of ready tasks"
+    probe.order(false)
+  end
+  return left
+end
+
 -- Adds the texts of a list to the lines, with a title above them.
 local function add(lines, title, list)
   if #list == 0 then return end
@@ -213,8 +249,8 @@ end
 -- watch.close(scope, accept) -> text or nil: ends the scope; what was left behind and what was reported.
 -- accept(entry or nil, context or nil): true if it need not be told, as long as it ends when it is asked to.
 function watch.close(scope, accept)
+  local left, reported, refused = put_time_back(scope), {}, {}
   local list = watch.anything(scope) and settle(scope) or {}
-  local left, reported, refused = {}, {}, {}
   for _, entry in ipairs(list) do
     if not (accept and accept(entry)) then left[#left + 1] = describe_left(entry) end
   end

@@ -18,6 +18,8 @@ runner:run(function()
     async.sleep(0.1)
     async.gather { after(0.1), after(0.2) }
     pcall(async.wait_for, after(1), 0.1)
+    local ok, e = pcall(async.sleep, 5)
+    if not ok and async.isinstance(e, async.CancelledError) then error("attempt to sleep: nobody asked to stop", 0) end
     coroutine_.yield()
     coroutine_.yield(async.create_task(after(0.1)))
     pcall(coroutine_.yield, 5)

@@ -213,6 +213,12 @@ long heap_refused(void)
     return heap.refused;
 }
 
+bool heap_refused_call(void)
+{
+    /* For a new object, Lua passes its type where the old size would be. */
+    return heap.refused > 0 && (heap.last.ptr || heap.last.old_size == 0);
+}
+
 void heap_check(void)
 {
     for (block *b = heap.live.next; b != &heap.live; b = b->next)
@@ -223,7 +229,7 @@ void heap_check(void)
     }
 }
 
-void heap_end(void)
+bool heap_end(bool pardoned)
 {
     size_t blocks = 0, bytes = 0;
     heap_check();
@@ -231,7 +237,7 @@ void heap_end(void)
         blocks++;
         bytes += b->size;
     }
-    if (blocks > 0) {
+    if (blocks > 0 && !pardoned) {
         char text[160];
         snprintf(text, sizeof text,
                  "leak: %zu blocks, %zu bytes; the first has %zu bytes (request %ld)",
@@ -240,6 +246,7 @@ void heap_end(void)
     }
     while (heap.freed.next != &heap.freed)
         let_oldest_go();
+    return blocks == 0;
 }
 
 /* ---- requests ---- */

@@ -42,10 +42,12 @@ void heap_disarm(void);
 /* How many requests came while it was armed, and how many of them were refused. */
 long heap_requests(void);
 long heap_refused(void);
+/* Was the one that was refused last for a call: room on a stack, or what Lua keeps per level? */
+bool heap_refused_call(void);
 /* Looks at every block, live or freed, for bytes written outside of what was given. */
 void heap_check(void);
-/* The same at the end, when nothing may be left. */
-void heap_end(void);
+/* The same at the end, when nothing may be left; `pardoned`: a leak is no fault. False: it leaks. */
+bool heap_end(bool pardoned);
 
 /* Of Lua's own shape, for lua_newstate. */
 void *heap_lua(void *ud, void *ptr, size_t old_size, size_t size);

@@ -40,6 +40,7 @@ runner:run(function()
   probe.destroy(task)
   assert(task:cancelled())
   assert(probe.roomy(function(a) async.sleep(0) return a end, 5) == 5 and probe.noticed().interrupts == 0)
+  probe.collect()
   local a, b = require "lunation.memory".pair()
   for _, row in ipairs(probe.live()) do
     if row.kind == "handle" and row.id then probe.close(row.id) end

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PROGRAMS = 64, FAILURES = 20, BATCH = 200, EVERY = 3, LIMIT = 30 };
+enum { PROGRAMS = 64, FAILURES = 20, BATCH = 200, EVERY = 4, LIMIT = 30 };
 
 static struct options {
     const char *program;
@@ -43,7 +43,7 @@ static program programs[PROGRAMS];
 static int n_programs;
 
 static struct tally {
-    long points, failures;
+    long points, failures, lost;
     char replay[FAILURES][256];
 } tally;
 
@@ -208,6 +208,7 @@ static bool batch(const program *p, enum heap_mode mode, long first, long last, 
         run_batch(p, mode, first, last, cover);
     bool well = await_batch(child);
     tally.points += sweep_cell->points;
+    tally.lost += sweep_cell->lost;
     return well;
 }
 
@@ -385,6 +386,11 @@ int main(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &over);
     double seconds =
         (double)(over.tv_sec - begun.tv_sec) + (double)(over.tv_nsec - begun.tv_nsec) / 1e9;
+    if (tally.lost > 0)
+        printf(
+            "at %ld points Lua had no memory to call a finaliser, and what that would have "
+            "given back is lost\n",
+            tally.lost);
     for (long i = 0; i < tally.failures && i < FAILURES; i++)
         printf("replay: %s\n", tally.replay[i]);
     printf("memory sweep: %ld points, %ld failures, seed %lu, %.1f s\n", tally.points,

@@ -28,6 +28,7 @@ typedef struct cell {
     long requests;           /* of the run that ended last */
     long refused;            /* of those */
     long points;             /* runs that were refused something, and ended well */
+    long lost;               /* of those: Lua lost a finaliser, and something leaked */
     char outcome[160];       /* how the program ended that ran last */
     char fault[256];         /* the first that was found; "" while all is well */
     const char *fault_phase; /* what it was doing then */

@@ -7,7 +7,8 @@ describe("tasks", function()
   it("run side by side", function()
     local loop = async.get_running_loop()
     local ends = loop:time() + 0.02
-    async.gather { function() async.sleep(0.02) end, function() async.sleep(0.02) end, function() async.sleep(0.02) end }
+    local function nap() async.sleep(0.02) end
+    async.gather { nap, nap, nap }
     assert.is_true(loop:time() > ends - 1e-6 and loop:time() < ends + 5)
   end)
 

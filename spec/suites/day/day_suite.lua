@@ -43,7 +43,9 @@ describe("a day", function()
         end)
       end
     end
-    async.gather { job("minute", 60, 1), job("quarter", HOUR // 4, 899), job("hour", HOUR, 0), job("noon", DAY // 2, 5) }
+    async.gather {
+      job("minute", 60, 1), job("quarter", HOUR // 4, 899), job("hour", HOUR, 0), job("noon", DAY // 2, 5),
+    }
     assert.same({ minute = 1440, quarter = 96, hour = 24, noon = 2 }, runs)
     passed(DAY + 899)
   end)
