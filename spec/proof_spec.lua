@@ -1,5 +1,5 @@
--- The runner of the proofs that are made of many runs (spec/support/proof.lua): what it counts, what it calls a failure,
--- and its last lines.
+-- The runner of the proofs that are made of many runs (spec/support/proof.lua): what it counts, what it calls a
+-- failure, and its last lines.
 local command = require "spec.support.command"
 
 describe("a proof made of runs", function()

@@ -43,6 +43,8 @@ elseif(LUNATION_DEBUG AND NOT LUNATION_SANITIZE)
 elseif(NOT LUNATION_SANITIZE AND NOT LUNATION_COVERAGE)
     lunation_proof(memory sweep_memory)
     lunation_proof(model lunation spec/proofs/model.lua)
+    lunation_proof(sweep_cancel lua5.4 spec/proofs/sweep.lua cancel)
+    lunation_proof(sweep_throw lua5.4 spec/proofs/sweep.lua throw)
     lunation_proof(simulation lunation spec/proofs/simulation.lua)
     # The builds beside this one; those that are missing it names.
     cmake_path(GET PROJECT_BINARY_DIR PARENT_PATH builds)

@@ -73,10 +73,13 @@ function proof:run(label, words, judge)
   call.env = env
   for i, word in ipairs(words) do call[i] = word end
   local stdout, stderr, code = command.run(call)
+  local seconds = now() - began
   local points, failed = judge(stdout, stderr, code)
-  if code == 124 or code == 137 then failed[#failed + 1] = ("stopped after %d s"):format(call.limit) end
+  if (code == 124 or code == 137) and seconds >= call.limit then
+    failed[#failed + 1] = ("stopped after %d s"):format(call.limit)
+  end
   self.points, self.failures = self.points + points, self.failures + #failed
-  print(("%s: %d points, %d failures (%.1f s)"):format(label, points, #failed, now() - began))
+  print(("%s: %d points, %d failures (%.1f s)"):format(label, points, #failed, seconds))
   if #failed > 0 then
     print("  " .. table.concat(failed, "\n  "))
     print((stdout .. stderr):sub(-12000))
