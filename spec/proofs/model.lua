@@ -9,53 +9,22 @@
 -- it runs, which tells where a crash is. --plant NAME plants a fault in the model, to see it found: spec/model_spec.lua
 -- has the names.
 --
--- It needs loops of its own, so under the command, where one runs already, it starts itself again under the stock
--- interpreter: LUNATION_LUA (lua5.4) with the module in LUNATION_MODULE, or in lua/ beside the command.
+-- It needs loops of its own: under the command it starts itself again, see spec/support/stock.lua.
 local root = arg[0]:match("^(.*)spec/proofs/[^/]*$") or ""
 package.path = root .. "?.lua;" .. package.path
 
-local ok, async = pcall(require, "lunation")
+require "spec.support.stock"()
 
-local function quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
-if not ok or async.current_task() then
-  if os.getenv "LUNATION_MODEL_AGAIN" then error(ok and "no interpreter without a loop" or async, 0) end
-  local first = 0
-  while arg[first - 1] do first = first - 1 end
-  local beside = (os.getenv "LUNATION" or arg[first]):match("^(.*)/[^/]*$") or "."
-  local words = { "LUNATION_MODEL_AGAIN=1",
-    "LUA_CPATH=" .. quote((os.getenv "LUNATION_MODULE" or beside .. "/lua") .. "/?.so;;"),
-    os.getenv "LUNATION_LUA" or "lua5.4", quote(arg[0]) }
-  for _, word in ipairs(arg) do words[#words + 1] = quote(word) end
-  local _, _, code = os.execute(table.concat(words, " "))
-  os.exit(code)
-end
-
+local async = require "lunation"
 local fuzz = require "spec.model.fuzz"
 
 local MOST_FAILURES = 20
 
 local long = os.getenv "LUNATION_LONG" == "1"
-local options = { seed = long and os.time() // 3600 or 1, ops = long and 20000000 or 1000000 }
-do
-  local i = 1
-  while arg[i] do
-    local name = arg[i]:match("^%-%-(%l+)$")
-    if name == "verbose" then
-      options.verbose = true
-    elseif name == "plant" then
-      i = i + 1
-      options.plant = arg[i] or error("--plant: name expected, got nothing", 0)
-      fuzz.plant[options.plant] = true
-    elseif name == "seed" or name == "ops" or name == "size" then
-      i = i + 1
-      options[name] = math.tointeger(arg[i]) or error("--" .. name .. ": integer expected, got " .. tostring(arg[i]), 0)
-    else
-      error("unknown argument " .. arg[i] .. " (see the head of " .. arg[0] .. ")", 0)
-    end
-    i = i + 1
-  end
-end
+local options = require "spec.support.arguments"(
+  { verbose = "flag", plant = "text", seed = "integer", ops = "integer", size = "integer" },
+  { seed = long and os.time() // 3600 or 1, ops = long and 20000000 or 1000000 })
+if options.plant then fuzz.plant[options.plant] = true end
 
 local runner = async.Runner() -- for its clock
 local clock = runner:get_loop()

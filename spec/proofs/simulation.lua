@@ -19,25 +19,9 @@ local world = require "spec.simulation.world"
 local MOST_REPLAYS = 20
 
 local long = os.getenv "LUNATION_LONG" == "1"
-local options = { seed = 1, runs = long and 20000 or 1000 }
-do
-  local i = 1
-  while arg[i] do
-    local name = arg[i]:match("^%-%-(%l+)$")
-    if name == "trace" then
-      options.trace = true
-    elseif name == "plant" then
-      i = i + 1
-      options.plant = arg[i] or error("--plant: name expected, got nothing", 0)
-    elseif name == "seed" or name == "runs" then
-      i = i + 1
-      options[name] = math.tointeger(arg[i]) or error("--" .. name .. ": integer expected, got " .. tostring(arg[i]), 0)
-    else
-      error("unknown argument " .. arg[i] .. " (see the head of " .. arg[0] .. ")", 0)
-    end
-    i = i + 1
-  end
-end
+local options = require "spec.support.arguments"(
+  { trace = "flag", plant = "text", seed = "integer", runs = "integer" },
+  { seed = 1, runs = long and 20000 or 1000 })
 
 -- 64 bits of `text`, going on from `h`.
 local function digest(h, text)
