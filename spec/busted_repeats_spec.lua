@@ -141,6 +141,34 @@ describe("a sweep", function()
   end)
 end)
 
+describe("what a cut test reports", function()
+  setup_dir()
+
+  it("is under --debug not that its own task swallowed the cancel, which is busted's doing", function()
+    local stdout = scratch.lunation([[
+      it("is sound", function() async.sleep(1) async.sleep(1) end)
+      it("has a task that swallows", function()
+        async.await(async.create_task(function() pcall(async.sleep, 1) end))
+      end)]], "--debug test -o TAP --virtual-time --sweep=cancel x_spec.lua")
+    contains(stdout, "ok 1 - is sound", "not ok 2 - has a task", "Cancellation was swallowed")
+    lacks(stdout, "not ok 1")
+  end)
+
+  it("is forgiven with --sweep-scope=run if it was left open and collected", function()
+    local text = [[
+      it("drops a server", function()
+        local server = async.net.listen("127.0.0.1", 0)
+        async.sleep(1)
+        server:close()
+        server = nil
+        async.sleep(1)
+      end)
+      after_each(function() collectgarbage() collectgarbage() end)]]
+    contains((test(text, "--virtual-time --sweep=cancel")), "not ok 1 - drops", "Handle was never closed")
+    lacks((test(text, "--virtual-time --sweep=cancel --sweep-scope=run")), "not ok 1")
+  end)
+end)
+
 describe("a long sweep", function()
   setup_dir()
 

@@ -47,13 +47,13 @@ function helper.reports(fn, ...)
   local loop, list = async.get_running_loop(), {}
   local before = loop:get_exception_handler()
   loop:set_exception_handler(function(_, context) list[#list + 1] = context end)
+  local _ <close> = async.defer(function() loop:set_exception_handler(before) end)
   local results = table.pack(pcall(fn, ...))
   for _ = 1, 2 do
     helper.turns(2)
     collectgarbage()
     async.sleep(0.001)
   end
-  loop:set_exception_handler(before)
   if not results[1] then error(results[2], 0) end
   return list, table.unpack(results, 2, results.n)
 end

@@ -185,7 +185,11 @@ static void on_suspends(lun_loop *core, lun_task *core_task, lun_future *on)
 
 void lunl_probe_push_error(lua_State *L, lunl_loop *loop)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, loop->probe->error);
+    struct lunl_probe *p = loop->probe;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, p->error);
+    /* Thrown once, and from then on it leads to the task that it was thrown in. */
+    luaL_unref(L, LUA_REGISTRYINDEX, p->error);
+    p->error = LUA_NOREF;
 }
 
 void lunl_probe_swallowed(lunl_loop *loop, const lunl_task *t)

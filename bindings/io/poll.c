@@ -26,14 +26,27 @@ struct lunl_polls {
     size_t room;
 };
 
-static const lunl_handle_kind watch_kind = {.closing = NULL};
-
 static watch *find(const lunl_loop *loop, int fd)
 {
     const lunl_io *io = loop->io;
     const lunl_polls *polls = io ? io->polls : NULL;
     return polls && (size_t)fd < polls->room ? polls->by_fd[fd] : NULL;
 }
+
+static void watch_closing(lunl_handle *h)
+{
+    watch *w = (watch *)h;
+    if (find(h->loop, w->fd) != w)
+        return;
+    /* Not closed from here: `lunation test` closes what a test has left. */
+    ((const lunl_io *)h->loop->io)->polls->by_fd[w->fd] = NULL;
+    if (w->reader)
+        lunl_watcher_drop(w->reader);
+    if (w->writer)
+        lunl_watcher_drop(w->writer);
+}
+
+static const lunl_handle_kind watch_kind = {.closing = watch_closing};
 
 /* Takes the watch, whose functions are gone, away. */
 static void end(watch *w)
@@ -80,11 +93,7 @@ void lunl_polls_forget(lunl_loop *loop, int fd)
     watch *w = find(loop, fd);
     if (!w)
         return;
-    if (w->reader)
-        lunl_watcher_drop(w->reader);
-    if (w->writer)
-        lunl_watcher_drop(w->writer);
-    end(w);
+    lunl_handle_close(&w->h);
 }
 
 /* Room for `fd` in the table; raises if there is no memory. */

@@ -118,8 +118,14 @@ static void stop(watch *w)
 static void watch_closing(lunl_handle *h)
 {
     watch *w = (watch *)h;
+    signals *s = h->loop->signals;
     if (w->started)
         stop(w);
+    if (!s || s->by_number[w->number] != w)
+        return;
+    /* Not closed from here: `lunation test` closes what a test has left. */
+    s->by_number[w->number] = NULL;
+    lunl_watcher_drop(w->fn);
 }
 
 static const lunl_handle_kind watch_kind = {.closing = watch_closing};

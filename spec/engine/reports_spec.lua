@@ -24,6 +24,13 @@ local function reported(fn, ...)
   return list
 end
 
+-- Debug mode until what is given is closed.
+local function debugging()
+  local loop = async.get_running_loop()
+  loop:set_debug(true)
+  return async.defer(function() loop:set_debug(false) end)
+end
+
 describe("an error that nobody looked at", function()
   it("of a task is reported with all its keys", function()
     local sites = probe.sites(false)
@@ -68,10 +75,8 @@ describe("an error that nobody looked at", function()
   end)
 
   it("in debug mode tells where the task was made", function()
-    local loop = async.get_running_loop()
-    loop:set_debug(true)
+    local _ <close> = debugging()
     local list = reports(function() async.create_task(error, "lost") end)
-    loop:set_debug(false)
     assert.equal(1, #list)
     assert.truthy(list[1].source_traceback:find("reports_spec.lua:%d+"))
   end)
@@ -79,6 +84,7 @@ describe("an error that nobody looked at", function()
   it("in debug mode tells where the future and the callback were made, else not", function()
     local loop, sites = async.get_running_loop(), probe.sites(false)
     local _ <close> = async.defer(function() probe.sites(sites) end)
+    local _ <close> = debugging()
     for _, debug in ipairs { true, false } do
       loop:set_debug(debug)
       local list = reports(function()
@@ -152,7 +158,8 @@ describe("an error that nobody looked at", function()
     assert.equal("second", kept:exception())
   end)
 
-  it("is reported though the loop sits idle", function()
+  -- The collections of idle moments are rationed by the time that they take, which is no virtual one.
+  it("is reported though the loop sits idle #real", function()
     local loop, message = async.get_running_loop(), nil
     local before = loop:get_exception_handler()
     loop:set_exception_handler(function(_, context) message = context.exception end)
@@ -557,8 +564,7 @@ end)
 
 describe("in debug mode", function()
   it("a request that was delivered and swallowed is told", function()
-    local loop = async.get_running_loop()
-    loop:set_debug(true)
+    local _ <close> = debugging()
     local task
     local list = reports(function()
       task = async.create_task(function() pcall(async.sleep, 60) return "kept going" end)
@@ -571,7 +577,6 @@ describe("in debug mode", function()
       fine:cancel()
       async.await(fine)
     end)
-    loop:set_debug(false)
     assert.equal(1, #list)
     assert.equal("Cancellation was swallowed", list[1].message)
     assert.equal("swallowed", list[1].kind)

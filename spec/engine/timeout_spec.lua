@@ -14,7 +14,8 @@ local function in_task(f, ...)
   return pcall(t.result, t)
 end
 
--- Settles `fut`, then lets the time pass `scope`'s deadline before the waiting task can run.
+-- Settles `fut`, then lets the time pass `scope`'s deadline before the waiting task can run. It is busy until then, and
+-- on a virtual clock that would be for ever: tests that call it have the tag #real.
 local function settle_late(fut, scope, ...)
   local values = table.pack(...)
   loop:call_soon(function()
@@ -174,7 +175,7 @@ describe("timeout", function()
     assert.equal("CancelledError: thrown", tostring(e))
   end)
 
-  it("drops its request if the block ends before it was delivered", function()
+  it("drops its request if the block ends before it was delivered #real", function()
     local fut, scope = async.Future(), nil
     do
       local t <close> = async.timeout(0.001)
@@ -187,7 +188,7 @@ describe("timeout", function()
     async.sleep(0) -- nothing is left to be thrown
   end)
 
-  it("throws the request at the next await of the block, if there is one", function()
+  it("throws the request at the next await of the block, if there is one #real", function()
     local fut, got = async.Future(), nil
     local e = caught(function()
       local t <close> = async.timeout(0.001)
@@ -200,7 +201,7 @@ describe("timeout", function()
     assert.equal(0, me():cancelling())
   end)
 
-  it("drops an undelivered request beside an older, delivered one", function()
+  it("drops an undelivered request beside an older, delivered one #real", function()
     local _, count = in_task(function()
       me():cancel()
       pcall(async.sleep, 30)
@@ -346,7 +347,7 @@ describe("timeout", function()
         { nested(past, past + 0.001) })
     end)
 
-    it("leave no request behind that was never delivered", function()
+    it("leave no request behind that was never delivered #real", function()
       local ok, count = in_task(function()
         me():cancel()
         pcall(async.sleep, 30)

@@ -326,10 +326,16 @@ function model.shield(aw)
   if f.state then return f end
   local s = inner.new_future()
   local job = { run = follow, shield = s, inner = f }
-  local ended = { holds = true, fire = function() inner.queue(job) end }
+  -- A turn is taken by a shield that ended by itself, too: a timer that is due may still fire in it.
+  local function go()
+    if not job.queued then inner.queue(job) end
+    job.queued = true
+  end
+  local ended = { holds = true, fire = go }
   job.own = { holds = false, fire = function()
     inner.drop(f.waiters, ended)
     if plant.shield_leaks then inner.cancel(f) end
+    go()
   end }
   table.insert(s.waiters, job.own)
   table.insert(f.waiters, ended)

@@ -2,8 +2,9 @@
 --
 --   lua5.4 spec/proofs/memcheck.lua [FILE]...      from the repository's root; LUNATION, LUNATION_MODULE: a debug build
 --
--- Child processes of a spec run without it, so the specs of tools, which are all children, wait for the long tier,
--- LUNATION_LONG=1. By default several files share a process, since busted alone takes its seconds to load.
+-- Child processes of a spec run without it, so the specs that are all children, of the command and of tools, wait for
+-- the long tier, LUNATION_LONG=1. By default several files share a process, since busted alone takes its seconds to
+-- load.
 package.path = "./?.lua;" .. package.path
 local proof = require "spec.support.proof"
 local command = require "spec.support.command"
@@ -25,7 +26,12 @@ end
 if #arg == 0 then
   for _, path in ipairs(proof.files(command.quote(command.libdir) .. "/spec/c/*_spec")) do program(path) end
 end
-local files = #arg > 0 and arg or proof.all_specs(not long and proof.BY_CHILDREN or {})
+local without = {}
+if not long then
+  without = { "/testing/", "/cli_spec", "/examples_spec", "/interrupt_spec", "/readme_spec", "/proof_spec" }
+  table.move(proof.BY_CHILDREN, 1, #proof.BY_CHILDREN, #without + 1, without)
+end
+local files = #arg > 0 and arg or proof.all_specs(without)
 local at_once = (long or #arg > 0) and 1 or 8
 for i = 1, #files, at_once do
   local some = table.move(files, i, math.min(#files, i + at_once - 1), 1, {})

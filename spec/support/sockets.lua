@@ -8,11 +8,10 @@ local sockets = {}
 
 -- -> client, peer, server: a connected pair and the server that accepted it. `options` are those of listen and connect.
 function sockets.pair(options)
-  local server = net.listen("127.0.0.1", 0, options)
+  local server <close> = net.listen("127.0.0.1", 0, options)
   local client = net.connect("127.0.0.1", server:address().port, options)
-  local peer = server:accept()
-  server:close()
-  return client, peer
+  local _ <close> = async.defer(function(e) if e ~= nil then client:close() end end)
+  return client, server:accept()
 end
 
 -- with_pair(fn, options): fn(client, peer), both closed afterwards whatever happens.

@@ -119,14 +119,21 @@ end
 
 watch.is_expected = function(context) return context.kind == "unretrieved" and injected(context.exception) end
 
+-- Reports of a cut run that the scope "run" forgives: what runs on without the rest of the test fails, and what was left
+-- open may be collected before it can be asked to close.
+local FORGIVEN = { callback = true, connection = true, leak = true, swallowed = true }
+
 -- What a run with an injection may leave or report all the same: what was injected, and errors that the test, which was
--- cut, has not come to look at; with the scope "code" what the text of the test itself has made; with "run" whatever ends when it is asked
--- to, as it is at the end of async.run.
+-- cut, has not come to look at; with the scope "code" what the text of the test itself has made; with "run" whatever ends
+-- when it is asked to, as it is at the end of async.run. Whether the test's own task swallowed the cancel is a matter of
+-- judge_swallowed.
 local function forgiving(run, test)
   local scope, info = run.own.sweep_scope, debug.getinfo(test.element.run, "S")
   return function(entry, context)
     if context then
-      return context.kind == "unretrieved" or injected(context.exception) or scope == "run" and context.kind == "callback"
+      local kind = context.kind
+      return kind == "unretrieved" or injected(context.exception) or scope == "run" and FORGIVEN[kind]
+        or kind == "swallowed" and context.task == test.body
     end
     if scope == "run" then return true end
     if scope ~= "code" or not entry.where then return false end

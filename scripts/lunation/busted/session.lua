@@ -191,7 +191,7 @@ local function run_block(descriptor, fn, element)
   local note = blocks.run(title(descriptor, element), run.limit or run.own.timeout or LIMIT, on_interrupt, run.safe, descriptor,
     run.guarded(fn, element), element)
   run.caught = nil
-  if swept then test.probed, test.found, test.number = nil, probe.stop(), note.number end
+  if swept then test.probed, test.found, test.number, test.body = nil, probe.stop(), note.number, note.task end
   -- With that scope it is enough that a hang can be ended.
   if test then test.hung = test.hung or note.killed or note.expired and run.own.sweep_scope ~= "run" end
   if run.exiting and not note.results then on_interrupt(async.CancelledError()) end

@@ -120,8 +120,16 @@ function watch.anything(scope)
     or is_shuffled() and not scope.shuffled
 end
 
+-- All of it need not be told, so there is nothing to wait for.
+local function accepted(list, accept)
+  for _, entry in ipairs(list) do
+    if not (accept and accept(entry)) then return false end
+  end
+  return true
+end
+
 -- Gives what is about to end the time for it; what is left then.
-local function settle(scope)
+local function settle(scope, accept)
   turns(TURNS)
   if unretrieved() > scope.owed then
     probe.collect()
@@ -129,7 +137,7 @@ local function settle(scope)
     turns(2)
   end
   local list, patience = news(scope)
-  if #list == 0 or patience == 0 then return list end
+  if patience == 0 or accepted(list, accept) then return list end
   local clock = probe.clock("real")
   local began = monotime()
   while #list > 0 and monotime() - began < patience do
@@ -250,7 +258,7 @@ end
 -- accept(entry or nil, context or nil): true if it need not be told, as long as it ends when it is asked to.
 function watch.close(scope, accept)
   local left, reported, refused = put_time_back(scope), {}, {}
-  local list = watch.anything(scope) and settle(scope) or {}
+  local list = watch.anything(scope) and settle(scope, accept) or {}
   for _, entry in ipairs(list) do
     if not (accept and accept(entry)) then left[#left + 1] = describe_left(entry) end
   end
