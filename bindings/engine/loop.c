@@ -443,8 +443,13 @@ static int l_newindex(lua_State *L)
 static int finalise(lua_State *L)
 {
     lunl_loop *loop = lua_touserdata(L, 1);
-    if (!loop->closed && !loop->loop.running)
+    if (loop->loop.running) {
+        /* The state closes around it: no signal may find a module that is unloaded. */
+        lunl_watchdog_off(loop);
+        lunl_interrupt_end(loop);
+    } else if (!loop->closed) {
         lunl_loop_shut(L, loop);
+    }
     return 0;
 }
 

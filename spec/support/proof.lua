@@ -29,7 +29,7 @@ function proof.files(pattern)
 end
 
 -- Specs of the tools, which run whole suites in other processes; the part of the path by which they are known.
-proof.BY_CHILDREN = { "/busted_spec", "/suites_spec", "/planted", "/coverage_spec", "/model_spec", "/simulation_spec" }
+proof.BY_CHILDREN = { "/busted", "/suites_spec", "/planted", "/coverage_spec", "/model_spec", "/simulation_spec" }
 
 -- All spec files, except those whose path contains one of `without`.
 function proof.all_specs(without)
