@@ -444,12 +444,13 @@ static int finalise(lua_State *L)
 {
     lunl_loop *loop = lua_touserdata(L, 1);
     if (loop->loop.running) {
-        /* The state closes around it: no signal may find a module that is unloaded. */
-        lunl_watchdog_off(loop);
+        /* os.exit of the stock table closes the state around it, and nothing returns into it. No
+         * signal may find a module that is unloaded. */
         lunl_interrupt_end(loop);
-    } else if (!loop->closed) {
-        lunl_loop_shut(L, loop);
+        lun_loop_left(&loop->loop);
     }
+    if (!loop->closed)
+        lunl_loop_shut(L, loop);
     return 0;
 }
 
