@@ -4,6 +4,21 @@ local helper = require "spec.helper"
 local command = require "spec.support.command"
 
 describe("require \"lunation\" in the stock interpreter", function()
+  it("has modules of its own as fields, loaded on first use", function()
+    helper.plain [[
+      for _, name in ipairs { "net", "testing" } do
+        eq(nil, rawget(async, name))
+        eq(nil, package.loaded["lunation." .. name])
+        local module = async[name]
+        eq("table", type(module))
+        eq(module, require("lunation." .. name))
+        eq(module, rawget(async, name))
+      end
+      for _, name in ipairs { "probe", "memory", "test", "busted", "nothing", 1, async } do eq(nil, async[name]) end
+    ]]
+    helper.plain [[eq(require "lunation.testing", async.testing)]]
+  end)
+
   it("gives one table, the same each time", function()
     helper.plain [[
       eq(async, require "lunation")
