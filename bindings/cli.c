@@ -238,9 +238,6 @@ static int push_option(lua_State *L, struct command *c)
 /* Pushes the function of `lunation test` and what it has to know of the options; how many. */
 static int push_test(lua_State *L, const struct command *c)
 {
-    /* Room in the frame of main_k, so that the stack does not move in the middle of a __concat:
-     * some builds of Lua do not bear that, and busted's output handlers make colours with it. */
-    luaL_checkstack(L, 8000, NULL);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "lunation.test");
     lua_call(L, 1, 1);

@@ -30,14 +30,25 @@ static struct {
     /* Under interruption, borrowed; NULL: none. Other threads' runs compare theirs with it. */
     lunl_loop *_Atomic loop;
     volatile sig_atomic_t armed; /* our hook is set and has not thrown yet */
-    lua_Hook hook;               /* what it took the place of, with mask and count */
-    int mask, count;
-    int seen; /* presses that have been dealt with */
+    struct lunl_hook before;     /* what it took the place of */
+    int seen;                    /* presses that have been dealt with */
 } sigint;
 
-static bool on_main_thread(void)
+bool lunl_on_main_thread(void)
 {
     return syscall(SYS_gettid) == getpid();
+}
+
+void lunl_cover(lua_State *L, lua_Hook hook, struct lunl_hook *before)
+{
+    if (lua_gethook(L) != hook) {
+        before->hook = lua_gethook(L);
+        before->mask = lua_gethookmask(L);
+        before->count = lua_gethookcount(L);
+    }
+    /* Lines, too: a signal in the middle of Lua's counting for another hook would lose the
+     * count. */
+    lua_sethook(L, hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
 /* ---- the second press: throwing in running code ---- */
@@ -49,7 +60,7 @@ static bool on_main_thread(void)
 static void on_hook(lua_State *L, lua_Debug *ar)
 {
     (void)ar;
-    lua_sethook(L, sigint.hook, sigint.mask, sigint.count);
+    lunl_uncover(L, &sigint.before);
     if (!sigint.armed)
         return;
     sigint.armed = 0;
@@ -62,15 +73,8 @@ static void arm(lunl_state *S)
     lua_State *L = S->running ? S->running : S->L;
     if (!L || sigint.armed)
         return;
-    if (lua_gethook(L) != on_hook) {
-        sigint.hook = lua_gethook(L);
-        sigint.mask = lua_gethookmask(L);
-        sigint.count = lua_gethookcount(L);
-    }
     sigint.armed = 1;
-    /* Lines, too: a signal in the middle of Lua's counting for another hook would lose the
-     * count. */
-    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    lunl_cover(L, on_hook, &sigint.before);
 }
 
 /* ---- the handler ---- */
@@ -86,7 +90,7 @@ static void on_sigint(int number)
 {
     int error = errno;
     lunl_loop *loop = sigint.loop;
-    if (!on_main_thread()) {
+    if (!lunl_on_main_thread()) {
         syscall(SYS_tgkill, getpid(), getpid(), number);
     } else if (!loop) {
         /* Put back, by one who had saved it, after the run that it belonged to: nobody's any more. */
@@ -146,7 +150,7 @@ void lunl_interrupt_begin(lunl_loop *loop, lun_task *main)
     S->main_task = main;
     if (main)
         S->hurry = false;
-    if (sigint.loop || !on_main_thread() || sigaction(SIGINT, NULL, &now) != 0)
+    if (sigint.loop || !lunl_on_main_thread() || sigaction(SIGINT, NULL, &now) != 0)
         return;
     if ((now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
         return;

@@ -12,18 +12,18 @@
 #include <string.h>
 
 static const struct module {
-    const char *name, *field; /* field NULL: to be required by name only */
+    const char *name;
     lua_CFunction open;
 } modules[] = {
-    {"lunation.net", "net", luaopen_lunation_net},
-    {"lunation.probe", NULL, luaopen_lunation_probe},
-    {"lunation.memory", NULL, luaopen_lunation_memory},
+    {"lunation.net", luaopen_lunation_net},
+    {"lunation.probe", luaopen_lunation_probe},
+    {"lunation.memory", luaopen_lunation_memory},
 };
 
 enum { MODULES = sizeof modules / sizeof *modules };
 
-/* Fields for modules written in Lua: the rest of the name behind "lunation.". */
-static const char *const written_in_lua[] = {"testing", NULL};
+/* What of these, and of the modules written in Lua, is a field of the module, too. */
+static const char *const fields[] = {"net", "testing"};
 
 static void (*const rooms[])(lua_State *L) = {
     lunl_open_error,   lunl_open_protect,   lunl_open_value,   lunl_open_future,
@@ -32,51 +32,6 @@ static void (*const rooms[])(lua_State *L) = {
     lunl_open_queue,   lunl_open_loop,      lunl_open_run,     lunl_open_fault,
     lunl_open_dump,    lunl_open_coroutine, lunl_open_require,
 };
-
-/* Pushes what `require` gives for "lunation.<field>", which package.preload has; false: no such field. */
-static bool require_lua(lua_State *L, const char *field)
-{
-    int i = 0;
-    while (written_in_lua[i] && strcmp(written_in_lua[i], field) != 0)
-        i++;
-    if (!written_in_lua[i])
-        return false;
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_pushfstring(L, "lunation.%s", field);
-    lua_pushvalue(L, -1);
-    if (lua_gettable(L, -3) != LUA_TNIL)
-        return true;
-    lua_pop(L, 1);
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-    lua_pushvalue(L, -2);
-    lua_gettable(L, -2);
-    lua_pushvalue(L, -3);
-    lua_call(L, 1, 1);
-    lua_pushvalue(L, -3);
-    lua_pushvalue(L, -2);
-    lua_settable(L, -6);
-    return true;
-}
-
-/* --- async.net and the like: the module of that field, loaded now. */
-static int l_lazy(lua_State *L)
-{
-    const char *field = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
-    if (field && require_lua(L, field)) {
-        lua_pushvalue(L, -1);
-        lua_setfield(L, 1, field);
-        return 1;
-    }
-    for (int i = 0; field && i < MODULES; i++) {
-        if (!modules[i].field || strcmp(field, modules[i].field) != 0)
-            continue;
-        luaL_requiref(L, modules[i].name, modules[i].open, 0);
-        lua_pushvalue(L, -1);
-        lua_setfield(L, 1, field);
-        return 1;
-    }
-    return 0;
-}
 
 /* A module written in Lua; its text lies in the library. */
 static int open_embedded(lua_State *L)
@@ -91,9 +46,9 @@ static int open_embedded(lua_State *L)
     return 1;
 }
 
-static void preload(lua_State *L)
+/* Sets the openers of all modules into the table on top, by name. */
+static void set_openers(lua_State *L)
 {
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     for (int i = 0; i < MODULES; i++) {
         lua_pushcfunction(L, modules[i].open);
         lua_setfield(L, -2, modules[i].name);
@@ -103,6 +58,42 @@ static void preload(lua_State *L)
         lua_pushcclosure(L, open_embedded, 1);
         lua_setfield(L, -2, e->name);
     }
+}
+
+/* Pushes the module of that name as `require` would, whatever became of package.preload. */
+static void push_module(lua_State *L, const char *name)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    if (lua_getfield(L, -1, name) != LUA_TNIL)
+        return;
+    lua_newtable(L);
+    set_openers(L);
+    lua_getfield(L, -1, name);
+    lua_pushstring(L, name);
+    lua_call(L, 1, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -5, name);
+}
+
+/* --- async.net and the like: the module of that field, loaded now. */
+static int l_lazy(lua_State *L)
+{
+    const char *field = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (strcmp(field, fields[i]) != 0)
+            continue;
+        push_module(L, lua_pushfstring(L, "lunation.%s", field));
+        lua_pushvalue(L, -1);
+        lua_setfield(L, 1, field);
+        return 1;
+    }
+    return 0;
+}
+
+static void preload(lua_State *L)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    set_openers(L);
     lua_pop(L, 1);
 }
 

@@ -249,6 +249,21 @@ void lunl_probe_close(lua_State *L, lunl_loop *loop);
 extern const luaL_Reg lunl_alive_functions[];
 
 /*
+ * interrupt.c, for signal handlers that throw in running code. Sets `hook` on L, to be called at
+ * the next instruction; what was there goes into `before`, for lunl_uncover in the hook.
+ */
+struct lunl_hook {
+    lua_Hook hook;
+    int mask, count;
+};
+void lunl_cover(lua_State *L, lua_Hook hook, struct lunl_hook *before);
+static inline void lunl_uncover(lua_State *L, const struct lunl_hook *before)
+{
+    lua_sethook(L, before->hook, before->mask, before->count);
+}
+bool lunl_on_main_thread(void);
+
+/*
  * watchdog.c: `due` is called after so many real seconds, from the base of a poll; if Lua is busy
  * for another second, a TimeoutError is thrown in what runs. One at a time; `off` is harmless.
  */

@@ -42,15 +42,7 @@ static volatile sig_atomic_t armed;
 static volatile sig_atomic_t throws; /* in a row, without any progress between */
 static uint64_t progress;            /* of the loop at the last tick */
 static timer_t alarm_clock;
-static struct {
-    lua_Hook hook;
-    int mask, count;
-} covered;
-
-static bool on_main_thread(void)
-{
-    return syscall(SYS_gettid) == getpid();
-}
+static struct lunl_hook covered;
 
 /*
  * Takes itself off, here and on threads that inherited it. Code that catches what is thrown and
@@ -61,7 +53,7 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     (void)ar;
     bool insists = armed && current && throws >= PATIENCE && L != current->loop->S->L;
     if (!insists)
-        lua_sethook(L, covered.hook, covered.mask, covered.count);
+        lunl_uncover(L, &covered);
     if (!armed || !current)
         return;
     armed = insists;
@@ -71,34 +63,25 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     lunl_throw(L, LUNL_TIMEOUT_ERROR, "the time limit of %s s is over", seconds);
 }
 
-static void arm(lua_State *L)
-{
-    if (lua_gethook(L) != on_hook) {
-        covered.hook = lua_gethook(L);
-        covered.mask = lua_gethookmask(L);
-        covered.count = lua_gethookcount(L);
-    }
-    armed = 1;
-    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
-}
-
 static void tick(const lunl_loop *loop)
 {
     const lun_counters *c = &loop->loop.count;
     uint64_t now = c->turns + c->suspensions;
     lua_State *L = loop->S->running ? loop->S->running : loop->S->L;
     /* Another loop may run in this state meanwhile, or none. */
-    if (now != progress)
+    if (now != progress) {
         armed = throws = 0;
-    else if (loop->S->loop == loop && !loop->loop.polling && L)
-        arm(L);
+    } else if (loop->S->loop == loop && !loop->loop.polling && L) {
+        armed = 1;
+        lunl_cover(L, on_hook, &covered);
+    }
     progress = now;
 }
 
 static void on_signal(int number)
 {
     int error = errno;
-    if (!on_main_thread())
+    if (!lunl_on_main_thread())
         syscall(SYS_tgkill, getpid(), getpid(), number);
     else if (current)
         tick(current->loop);
@@ -125,7 +108,7 @@ static void begin_second_stage(watch *w)
     double whole;
     sigemptyset(&ours.sa_mask);
     event.sigev_notify_thread_id = getpid(); /* the main thread's */
-    if (current || !on_main_thread() || sigaction(SIGVTALRM, NULL, &now) != 0 ||
+    if (current || !lunl_on_main_thread() || sigaction(SIGVTALRM, NULL, &now) != 0 ||
         (now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
         return;
     if (sigaction(SIGVTALRM, &ours, NULL) != 0)

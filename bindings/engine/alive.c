@@ -195,8 +195,9 @@ static int l_roomy(lua_State *L)
 
 /* --- probe.noticed() -> {interrupts, failures, unretrieved, reports, alive}
  * How many SIGINTs have come under this run, how many futures have failed since the state was
- * made, how many errors nobody has looked at yet, whether there is something that the exception handler has not been told yet, and how many things live()
- * would list, those that close already included: cheap. */
+ * made, how many errors nobody has looked at yet, whether there is something that the exception
+ * handler has not been told yet, and how many things live() would list, those that close already
+ * included: cheap. */
 static int l_noticed(lua_State *L)
 {
     const lunl_state *S = lunl_S(L);

@@ -376,7 +376,7 @@ static int run_until_protected(lua_State *L)
 static void reserve_main(lua_State *L, lunl_state *S, lunl_task *main)
 {
 #if LUN_STACK_RESERVE > 0
-    enum { RESERVE = 4000 };
+    enum { RESERVE = 8000 };
     if (lunl_bind_coroutine(L, S, main))
         lua_checkstack(lunl_task_co(S, main), RESERVE);
     else

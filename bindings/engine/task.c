@@ -285,7 +285,9 @@ static void fail_at_base(lua_State *L, lunl_state *S, lunl_task *t)
 static void drop_coroutine(lua_State *L, lunl_state *S, lunl_task *t, lua_State *co,
                            uint32_t slot, bool clean)
 {
-    recycle(L, S, co, slot, clean && !(t->t.done.guest & LUNL_KEEP_THREAD));
+    /* That of a main task has a larger stack, which no other needs. */
+    bool usual = &t->t != S->main_task && !(t->t.done.guest & LUNL_KEEP_THREAD);
+    recycle(L, S, co, slot, clean && usual);
 }
 
 /* Somebody has closed or finished the coroutine from outside. */

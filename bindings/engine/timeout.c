@@ -10,7 +10,7 @@
  * The timer's fire is C alone; the scope keeps its task alive in user value 1, so that a
  * scope that nobody closed can still fire, and __gc takes the timer out.
  */
-#include "../lunl.h"
+#include "../state.h"
 
 #include <math.h>
 
@@ -121,15 +121,6 @@ static void stop(struct scope *s)
         lun_timer_stop(s->task->done.loop, &s->timer);
 }
 
-/* Seconds of the loop's clock as its nanoseconds; what is past is due, infinity never. */
-static uint64_t deadline_at(double when)
-{
-    double ns = ceil(when * 1e9);
-    if (!(ns > 0))
-        return 0;
-    return ns >= 9e18 ? LUN_NEVER : (uint64_t)ns;
-}
-
 static int throw_timeout(lua_State *L, int cause)
 {
     lunl_error_new(L, LUNL_TIMEOUT_ERROR, "timed out");
@@ -168,7 +159,7 @@ static int l_timeout_at(lua_State *L)
     struct scope *s = new_scope(L, S, "timeout_at");
     s->limited = limited;
     s->when = when;
-    start(L, s, deadline_at(when));
+    start(L, s, lunl_deadline_at(when));
     return 1;
 }
 
@@ -198,7 +189,7 @@ static int l_reschedule(lua_State *L)
     stop(s);
     s->limited = limited;
     s->when = when;
-    start(L, s, deadline_at(when));
+    start(L, s, lunl_deadline_at(when));
     return 0;
 }
 

@@ -85,6 +85,9 @@ local function check(own)
   return own
 end
 
+-- The time limit of a block if none is given, seconds.
+options.LIMIT = 5
+
 -- options.new(): what holds if nothing is given.
 function options.new() return { sweep = {} } end
 

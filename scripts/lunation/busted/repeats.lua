@@ -4,6 +4,7 @@
 -- failure of the test. Under an injected cancel or error a test may fail as it likes, its work was cut; but it has to
 -- end, to leave nothing behind, and to let the cancel pass.
 local copies = require "lunation.busted.own"
+local options = require "lunation.busted.options"
 local replay = require "lunation.busted.replay"
 local watch = require "lunation.busted.watch"
 local monotime = require "system".monotime
@@ -246,7 +247,7 @@ local function count(run, test, mode)
 end
 
 local function sweep_all(run, test)
-  local own_limit = run.own.timeout or 5
+  local own_limit = run.own.timeout or options.LIMIT
   local texts = {}
   for i, stats in ipairs(run.sweeps) do
     local points, wrong = test.points, nil

@@ -15,7 +15,6 @@ local watch = require "lunation.busted.watch"
 local async, probe = copies.async, copies.probe
 
 local session = {}
-local LIMIT = 5 -- seconds for each block
 
 -- One run of busted: what was asked for, busted's core, and the test whose executor runs now.
 local run = {}
@@ -188,7 +187,7 @@ local function run_block(descriptor, fn, element)
   local swept = test and descriptor == "it" and test.probed
   if swept then probe.start(swept) end
   if test then test.block = descriptor end
-  local note = blocks.run(title(descriptor, element), run.limit or run.own.timeout or LIMIT, on_interrupt, run.safe, descriptor,
+  local note = blocks.run(title(descriptor, element), run.limit or run.own.timeout or options.LIMIT, on_interrupt, run.safe, descriptor,
     run.guarded(fn, element), element)
   run.caught = nil
   if swept then test.probed, test.found, test.number, test.body = nil, probe.stop(), note.number, note.task end

@@ -30,6 +30,13 @@ local function turns(n)
   for _ = 1, n do pause(0) end
 end
 
+-- Errors that nobody can look at any more are found and told now; what a finaliser kept alive, by the second time.
+local function find_lost()
+  probe.collect()
+  probe.collect()
+  turns(2)
+end
+
 -- How many there are of each; requests are one entry that says how many.
 local function tally(list)
   local set = {}
@@ -106,9 +113,7 @@ function watch.forget(scope)
   if unretrieved() <= scope.owed then return end
   local expected = watch.is_expected
   watch.is_expected = function(context) return context.kind == "unretrieved" end
-  probe.collect()
-  probe.collect()
-  turns(2)
+  find_lost()
   watch.is_expected = expected
 end
 
@@ -132,9 +137,7 @@ end
 local function settle(scope, accept)
   turns(TURNS)
   if unretrieved() > scope.owed then
-    probe.collect()
-    probe.collect()
-    turns(2)
+    find_lost()
   end
   local list, patience = news(scope)
   if patience == 0 or accepted(list, accept) then return list end
