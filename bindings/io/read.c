@@ -6,250 +6,6 @@
  */
 #include "stream.h"
 
-#include <ctype.h>
-#include <string.h>
-
-enum {
-    NUMERAL_MAX = 200, /* characters of a numeral, as in Lua's io library */
-    SOME_MAX = 65536   /* bytes that read_some gives unless told otherwise */
-};
-
-enum kind { LINE, LINE_KEEP, ALL, COUNT, NUMBER, SOME, UNTIL };
-
-/* What one format asks for. */
-typedef struct want {
-    enum kind kind;
-    size_t n;        /* COUNT: bytes; SOME, UNTIL: at most */
-    const char *sep; /* UNTIL: borrowed from the Lua stack */
-    size_t sep_len;
-} want;
-
-/* What a look into the buffer found. */
-enum found { GOT, MORE, END, FAILED, OVER, CUT };
-
-typedef struct look {
-    const char *p; /* what is there for this format ... */
-    size_t n;
-    size_t give,
-        use;     /* GOT: bytes of the result, bytes to consume; OVER: give is `consumed` */
-    size_t need; /* MORE: bytes that there must be */
-} look;
-
-/* Not enough there: the end, an error, or another look at `need` bytes. */
-static enum found short_of(const lunl_conn *c, look *k, size_t need)
-{
-    if (c->eof)
-        return END;
-    if (c->read_error)
-        return FAILED;
-    k->need = need;
-    return MORE;
-}
-
-static enum found got(look *k, size_t give, size_t use)
-{
-    k->give = give;
-    k->use = use;
-    return GOT;
-}
-
-static enum found look_line(lunl_stream *s, const want *w, look *k)
-{
-    const char *end = NULL;
-    if (k->n > s->searched)
-        end = memchr(k->p + s->searched, '\n', k->n - s->searched);
-    size_t len = end ? (size_t)(end - k->p) : k->n;
-    if (len > s->limit) {
-        k->give = len;
-        return OVER;
-    }
-    if (end)
-        return got(k, w->kind == LINE ? len : len + 1, len + 1);
-    s->searched = len;
-    enum found f = short_of(s->c, k, len + 1);
-    return f == END && len > 0 ? got(k, len, len) : f;
-}
-
-static enum found look_until(lunl_stream *s, const want *w, look *k)
-{
-    size_t from = s->searched;
-    const char *at = NULL;
-    if (k->n > from)
-        at = memmem(k->p + from, k->n - from, w->sep, w->sep_len);
-    size_t free_of = k->n < w->sep_len ? 0 : k->n - w->sep_len + 1;
-    size_t len = at ? (size_t)(at - k->p) : free_of;
-    if (len > w->n) {
-        k->give = len;
-        return OVER;
-    }
-    if (at)
-        return got(k, len + w->sep_len, len + w->sep_len);
-    s->searched = free_of;
-    enum found f = short_of(s->c, k, k->n + 1);
-    return f == END && k->n > 0 ? CUT : f;
-}
-
-static enum found look_count(lunl_stream *s, const want *w, look *k)
-{
-    if (k->n >= w->n && k->n > 0)
-        return got(k, w->n, w->n);
-    enum found f = short_of(s->c, k, w->n ? w->n : 1);
-    return f == END && k->n > 0 ? got(k, k->n, k->n) : f;
-}
-
-static enum found look_some(lunl_stream *s, const want *w, look *k)
-{
-    if (k->n == 0)
-        return short_of(s->c, k, 1);
-    size_t n = k->n < w->n ? k->n : w->n;
-    return got(k, n, n);
-}
-
-/* A numeral that is being read, after liolib's. */
-typedef struct numeral {
-    const char *p;
-    size_t n, at;
-    size_t len; /* characters of it; more than NUMERAL_MAX: none at all */
-} numeral;
-
-/* The next character, -1 behind the last one. */
-static int peek(const numeral *m)
-{
-    return m->at < m->n ? (unsigned char)m->p[m->at] : -1;
-}
-
-static bool take(numeral *m)
-{
-    if (m->len >= NUMERAL_MAX) {
-        m->len = NUMERAL_MAX + 1;
-        return false;
-    }
-    m->len++;
-    m->at++;
-    return true;
-}
-
-static bool take_one_of(numeral *m, const char *set)
-{
-    int c = peek(m);
-    return c > 0 && strchr(set, c) && take(m);
-}
-
-static int take_digits(numeral *m, bool hex)
-{
-    int n = 0;
-    for (int c = peek(m); c >= 0 && (hex ? isxdigit(c) : isdigit(c)) && take(m);
-         c = peek(m))
-        n++;
-    return n;
-}
-
-/* The longest prefix that looks like a numeral: give..use; needs the character behind it.
- */
-static enum found look_number(lunl_stream *s, look *k)
-{
-    numeral m = {.p = k->p, .n = k->n};
-    while (peek(&m) >= 0 && isspace(peek(&m)))
-        m.at++;
-    size_t start = m.at;
-    bool hex = false;
-    int digits = 0;
-    take_one_of(&m, "+-");
-    if (take_one_of(&m, "0")) {
-        hex = take_one_of(&m, "xX");
-        digits = !hex;
-    }
-    digits += take_digits(&m, hex);
-    if (take_one_of(&m, "."))
-        digits += take_digits(&m, hex);
-    if (digits > 0 && take_one_of(&m, hex ? "pP" : "eE")) {
-        take_one_of(&m, "+-");
-        take_digits(&m, false);
-    }
-    if (m.at == m.n && m.len <= NUMERAL_MAX) {
-        enum found f = short_of(s->c, k, k->n + 1);
-        if (f != END)
-            return f;
-    }
-    k->give = m.len > NUMERAL_MAX ? 0 : m.at - start;
-    k->use = m.at;
-    return GOT;
-}
-
-static enum found look_for(lunl_stream *s, const want *w, look *k)
-{
-    lunl_conn *c = s->c;
-    k->p = c->in.p + c->in.start + s->taken;
-    k->n = lunl_buffer_size(&c->in) - s->taken;
-    switch (w->kind) {
-    case LINE:
-    case LINE_KEEP:
-        return look_line(s, w, k);
-    case UNTIL:
-        return look_until(s, w, k);
-    case COUNT:
-        return look_count(s, w, k);
-    case SOME:
-        return look_some(s, w, k);
-    case NUMBER:
-        return look_number(s, k);
-    default:
-        break;
-    }
-    enum found f = short_of(c, k, SIZE_MAX - s->taken);
-    return f == END ? got(k, k->n, k->n) : f;
-}
-
-/* Pushes what was found; false: nil, and no further format is read. */
-static bool push(lua_State *L, const want *w, const look *k)
-{
-    if (w->kind != NUMBER) {
-        lua_pushlstring(L, k->p, k->give);
-        return true;
-    }
-    char text[NUMERAL_MAX + 1];
-    if (k->give > 0)
-        memcpy(text, k->p + k->use - k->give, k->give);
-    text[k->give] = '\0';
-    if (lua_stringtonumber(L, text) == k->give + 1)
-        return true;
-    lua_pushnil(L);
-    return false;
-}
-
-static _Noreturn void fail_over(lua_State *L, lunl_stream *s, const want *w,
-                                size_t consumed)
-{
-    char text[LUNL_ADDR_TEXT];
-    lunl_stream_text(s, text);
-    if (w->kind == UNTIL)
-        lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR,
-                       "read_until %s: no separator within %I bytes", text,
-                       (LUAI_UACINT)w->n);
-    else
-        lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR,
-                       "read %s: the line is longer than %I bytes", text,
-                       (LUAI_UACINT)s->limit);
-    lua_pushinteger(L, (lua_Integer)consumed);
-    lunl_error_set(L, lua_absindex(L, -2), "consumed");
-    lua_error(L);
-    abort();
-}
-
-static _Noreturn void fail_cut(lua_State *L, lunl_stream *s, const want *w, const look *k)
-{
-    char text[LUNL_ADDR_TEXT];
-    lunl_error_new(L, LUNL_INCOMPLETE_READ_ERROR,
-                   "read_until %s: the stream ended before the separator, after %I bytes",
-                   lunl_stream_text(s, text), (LUAI_UACINT)k->n);
-    lua_pushlstring(L, k->p, k->n);
-    lunl_error_set(L, lua_absindex(L, -2), "partial");
-    lua_pushlstring(L, w->sep, w->sep_len);
-    lunl_error_set(L, lua_absindex(L, -2), "expected");
-    lua_error(L);
-    abort();
-}
-
 /*
  * A read in progress has its arguments at 1 .. base and its results behind them; the
  * context of its continuation is base * 4 + how the arguments are to be understood.
@@ -258,45 +14,17 @@ enum call { FORMATS, CALL_SOME, CALL_UNTIL };
 
 static const char *const call_name[] = {"read", "read_some", "read_until"};
 
-static void check_format(lua_State *L, int arg, want *w)
-{
-    if (lua_type(L, arg) == LUA_TNUMBER) {
-        w->kind = COUNT;
-        w->n = (size_t)lunl_check_integer(L, arg, 0, LUA_MAXINTEGER);
-        return;
-    }
-    if (lua_type(L, arg) != LUA_TSTRING)
-        lunl_type_error(L, arg, "format or number of bytes");
-    const char *f = lua_tostring(L, arg);
-    switch (f[*f == '*']) {
-    case 'l':
-        w->kind = LINE;
-        break;
-    case 'L':
-        w->kind = LINE_KEEP;
-        break;
-    case 'a':
-        w->kind = ALL;
-        break;
-    case 'n':
-        w->kind = NUMBER;
-        break;
-    default:
-        lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "unknown format '%s'", f);
-    }
-}
-
 /* The `i`th wish of a call whose arguments have been checked. */
-static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, want *w)
+static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, lunl_want *w)
 {
-    *w = (want){0};
+    *w = (lunl_want){0};
     if (call == FORMATS) {
-        check_format(L, 2 + i, w);
+        lunl_check_format(L, 2 + i, w);
     } else if (call == CALL_SOME) {
-        w->kind = SOME;
-        w->n = lua_isnil(L, 2) ? SOME_MAX : (size_t)lua_tointeger(L, 2);
+        w->kind = LUNL_SOME;
+        w->n = lua_isnil(L, 2) ? LUNL_SOME_MAX : (size_t)lua_tointeger(L, 2);
     } else {
-        w->kind = UNTIL;
+        w->kind = LUNL_UNTIL;
         w->sep = lua_tolstring(L, 2, &w->sep_len);
         w->n = lua_isnil(L, 3) ? s->limit : (size_t)lua_tointeger(L, 3);
     }
@@ -308,7 +36,7 @@ static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream 
                           size_t need, lua_KContext ctx)
 {
     lunl_conn *c = s->c;
-    c->need = s->taken + need;
+    c->need = need > SIZE_MAX - s->taken ? SIZE_MAX : s->taken + need;
     if (!c->reading) {
         int err = c->via->start(c);
         if (err == UV_ENOMEM)
@@ -322,38 +50,62 @@ static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream 
     return lunl_suspend(L, S, ctx, on_readable);
 }
 
+/* What the buffer holds for `w`, the next wish. */
+static enum lunl_found look(lunl_stream *s, const lunl_want *w, lunl_look *k)
+{
+    const lunl_conn *c = s->c;
+    *k = (lunl_look){.p = c->in.p + c->in.start + s->taken,
+                     .n = lunl_buffer_size(&c->in) - s->taken,
+                     .limit = s->limit,
+                     .searched = s->searched,
+                     .ended = c->eof,
+                     .failed = c->read_error != 0};
+    enum lunl_found found = lunl_look_for(w, k);
+    s->searched = k->searched;
+    return found;
+}
+
+/* The wish that was granted; false: no further one is looked at. */
+static bool take(lua_State *L, lunl_stream *s, enum call call, const lunl_want *w,
+                 const lunl_look *k)
+{
+    bool goes_on = lunl_push_found(L, w, k);
+    /* A finaliser that ran just now may have closed the stream. */
+    if (!s->c)
+        lunl_stream_fail(L, s, UV_ECANCELED, call_name[call]);
+    s->taken += k->use;
+    s->searched = 0;
+    return goes_on;
+}
+
 /* Goes on with the first wish that has no result yet. */
 static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
                    lua_KContext ctx)
 {
     enum call call = ctx & 3;
     int base = (int)(ctx >> 2), n = call == FORMATS ? base - 1 : 1;
-    for (int i = lua_gettop(L) - base; i < n; i++) {
-        want w;
-        look k = {0};
+    bool goes_on = true;
+    for (int i = lua_gettop(L) - base; goes_on && i < n; i++) {
+        char text[LUNL_ADDR_TEXT];
+        lunl_want w;
+        lunl_look k;
         wish(L, s, call, i, &w);
-        bool goes_on = true;
-        switch (look_for(s, &w, &k)) {
-        case MORE:
+        enum lunl_found found = look(s, &w, &k);
+        switch (found) {
+        case LUNL_MORE:
             return wait_for_bytes(L, S, t, s, k.need, ctx);
-        case GOT:
-            goes_on = push(L, &w, &k);
-            s->taken += k.use;
-            s->searched = 0;
+        case LUNL_GOT:
+            goes_on = take(L, s, call, &w, &k);
             break;
-        case END:
+        case LUNL_END:
             lua_pushnil(L);
             goes_on = false;
             break;
-        case FAILED:
+        case LUNL_FAILED:
             lunl_stream_fail(L, s, s->c->read_error, call_name[call]);
-        case OVER:
-            fail_over(L, s, &w, k.give);
-        case CUT:
-            fail_cut(L, s, &w, &k);
+        default:
+            lunl_throw_found(L, found, &w, &k, lunl_stream_text(s, text));
         }
-        if (!goes_on)
-            break;
     }
     lunl_buffer_take(&s->c->h.loop->loop, &s->c->in, s->taken);
     return lua_gettop(L) - base;
@@ -388,11 +140,11 @@ static int begin(lua_State *L, lunl_state *S, lunl_stream *s, enum call call)
 static int read_formats(lua_State *L, lunl_state *S)
 {
     lunl_stream *s = lunl_open_stream(L, S, "read");
-    want w;
+    lunl_want w;
     if (lua_gettop(L) == 1)
         lua_pushliteral(L, "l");
     for (int i = 2; i <= lua_gettop(L); i++)
-        check_format(L, i, &w);
+        lunl_check_format(L, i, &w);
     return begin(L, S, s, FORMATS);
 }
 
@@ -458,11 +210,11 @@ static int l_next(lua_State *L)
 static int l_lines(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
-    want w;
+    lunl_want w;
     int n = lua_gettop(L);
     lunl_open_stream(L, S, "lines");
     for (int i = 2; i <= n; i++)
-        check_format(L, i, &w);
+        lunl_check_format(L, i, &w);
     if (n > 201)
         lunl_arg_error(L, 202, LUNL_VALUE_ERROR, "too many formats");
     luaL_checkstack(L, 4, NULL);

@@ -15,11 +15,8 @@
 #ifndef LUNL_IO_STREAM_H
 #define LUNL_IO_STREAM_H
 
+#include "formats.h"
 #include "transport.h"
-
-enum {
-    LUNL_LINE_LIMIT = 65536 /* bytes of a line, unless opts.limit says otherwise */
-};
 
 struct lunl_stream {
     const lunl_type *type;
