@@ -141,6 +141,7 @@ int lunl_option(lua_State *L, int arg, const char *name, int type);
     X(INCOMPLETE_READ_ERROR, "IncompleteReadError", ERROR)                                 \
     X(LIMIT_OVERRUN_ERROR, "LimitOverrunError", ERROR)                                     \
     X(OS_ERROR, "OSError", ERROR)                                                          \
+    X(SSL_ERROR, "SSLError", OS_ERROR)                                                     \
     X(HTTP_ERROR, "HTTPError", ERROR)                                                      \
     X(EXCEPTION_GROUP, "ExceptionGroup", ERROR)
 

@@ -16,7 +16,7 @@ local PARENTS = {
   TypeError = "Error", ValueError = "Error", RuntimeError = "Error", InvalidStateError = "Error",
   TimeoutError = "Error", QueueEmpty = "Error", QueueFull = "Error", QueueShutDown = "Error",
   BrokenBarrierError = "Error", IncompleteReadError = "Error", LimitOverrunError = "Error",
-  OSError = "Error", HTTPError = "Error", ExceptionGroup = "Error",
+  OSError = "Error", SSLError = "OSError", HTTPError = "Error", ExceptionGroup = "Error",
 }
 
 local function make(class)

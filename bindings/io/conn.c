@@ -22,6 +22,8 @@ void lunl_conn_closing(lunl_handle *h)
     lunl_conn *c = (lunl_conn *)h;
     lunl_conn_part(c);
     lunl_buffer_free(&h->loop->loop, &c->in);
+    if (c->layer)
+        c->layer->closing(c);
 }
 
 bool lunl_conn_spent(const lunl_conn *c)
@@ -75,7 +77,7 @@ static void look_again(lunl_conn *c)
         lun_park_grant(&c->box->readers);
 }
 
-void lunl_conn_arrived(lunl_conn *c, const char *p, size_t n)
+void lunl_conn_deliver(lunl_conn *c, const char *p, size_t n)
 {
     if (!c->box)
         return;
@@ -86,13 +88,29 @@ void lunl_conn_arrived(lunl_conn *c, const char *p, size_t n)
     look_again(c);
 }
 
-void lunl_conn_ended(lunl_conn *c, int error)
+void lunl_conn_end(lunl_conn *c, int error)
 {
     c->eof = error == 0;
     c->read_error = error;
     look_again(c);
     if (!c->box && error)
         lunl_handle_close(&c->h);
+}
+
+void lunl_conn_arrived(lunl_conn *c, const char *p, size_t n)
+{
+    if (c->layer)
+        c->layer->arrived(c, p, n);
+    else
+        lunl_conn_deliver(c, p, n);
+}
+
+void lunl_conn_ended(lunl_conn *c, int error)
+{
+    if (c->layer)
+        c->layer->ended(c, error);
+    else
+        lunl_conn_end(c, error);
 }
 
 /* ---- writing ---- */

@@ -281,8 +281,12 @@ static int half_close(lunl_conn *c)
     return 0;
 }
 
-static const lunl_transport memory_transport = {"memory",    start,      stop, offer,
-                                                send_output, half_close, NULL};
+static const lunl_transport memory_transport = {.name = "memory",
+                                                .start = start,
+                                                .stop = stop,
+                                                .offer = offer,
+                                                .send = send_output,
+                                                .half_close = half_close};
 
 /*
  * The other end reads the end of the stream behind what is on the way to it; a reset, if

@@ -27,7 +27,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     (void)suggested;
     lunl_conn *c = handle->data;
     const lunl_io *io = c->h.loop->io;
-    bool tail = c->in.room - c->in.end >= LUNL_CHUNK / 2;
+    bool tail = !c->layer && c->in.room - c->in.end >= LUNL_CHUNK / 2;
     buf->base = tail ? c->in.p + c->in.end : io->chunk;
     buf->len = tail ? c->in.room - c->in.end : LUNL_CHUNK;
 }
@@ -111,8 +111,13 @@ static int local(const lunl_conn *c, lunl_addr *a)
     return 0;
 }
 
-static const lunl_transport socket_transport = {"socket",    start,      stop, offer,
-                                                send_output, half_close, local};
+static const lunl_transport socket_transport = {.name = "socket",
+                                                .start = start,
+                                                .stop = stop,
+                                                .offer = offer,
+                                                .send = send_output,
+                                                .half_close = half_close,
+                                                .local = local};
 
 lunl_socket *lunl_socket_new(lunl_loop *loop)
 {

@@ -43,6 +43,8 @@ void lunl_stream_close(lunl_stream *s)
     lunl_conn *c = s->c;
     if (!c)
         return;
+    if (c->via->part)
+        c->via->part(c);
     lunl_conn_part(c);
     if (lunl_conn_spent(c))
         lunl_handle_close(&c->h);
@@ -82,7 +84,11 @@ lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
 void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what)
 {
     char text[LUNL_ADDR_TEXT];
-    lunl_error_addr(L, err, what, lunl_stream_text(s, text));
+    lunl_stream_text(s, text);
+    if (s->c && s->c->via->push_error)
+        s->c->via->push_error(L, s->c, err, what, text);
+    else
+        lunl_error_addr(L, err, what, text);
     lua_error(L);
     abort();
 }

@@ -41,17 +41,39 @@ typedef struct lunl_transport {
     void (*stop)(lunl_conn *c);
     /* Takes what it can at once: how many bytes, UV_EAGAIN for none, or libuv's code. */
     ssize_t (*offer)(lunl_conn *c, const uv_buf_t *bufs, unsigned n);
-    /* Takes `o` over: 0, or libuv's code and `o` is still the caller's. */
+    /* Takes `o`, which is counted in c->queued, over: 0, or libuv's code and `o` is still the
+     * caller's. */
     int (*send)(lunl_conn *c, lunl_output *o);
     /* All outputs are done: the other end is to read the end of the stream. 0 or libuv's code. */
     int (*half_close)(lunl_conn *c);
     /* The address of this end: 0 or libuv's code; NULL: there are no addresses. */
     int (*local)(const lunl_conn *c, lunl_addr *a);
+    /* The object is about to go: last words may become outputs; or NULL. */
+    void (*part)(lunl_conn *c);
+    /* Pushes the error that `err` stands for, as lunl_error_addr does; NULL: it is libuv's. */
+    void (*push_error)(lua_State *L, const lunl_conn *c, int err, const char *what,
+                       const char *text);
 } lunl_transport;
+
+/*
+ * What may stand between a connection and its transport: its bytes are of another kind than the
+ * reader's and the writer's. It has put a transport of its own in the connection's `via`, in
+ * front of the one that was there, and lives until the connection begins to close.
+ */
+typedef struct lunl_layer {
+    const lunl_transport *below; /* static: the one that was there */
+    /* Bytes have come from below; deliver what they mean: lunl_conn_deliver. */
+    void (*arrived)(lunl_conn *c, const char *p, size_t n);
+    /* Nothing comes any more from below: the end (0) or libuv's code; ends in lunl_conn_end. */
+    void (*ended)(lunl_conn *c, int error);
+    /* The connection begins to close: the memory goes. */
+    void (*closing)(lunl_conn *c);
+} lunl_layer;
 
 struct lunl_conn {
     lunl_handle h;             /* first */
     const lunl_transport *via; /* static */
+    lunl_layer *layer;         /* owned, or NULL */
     lunl_stream *box;          /* law 1 of stream.h */
     lunl_buffer in;            /* what has arrived and was not taken */
     size_t need;   /* bytes in `in` that the reader waits for; SIZE_MAX: only the end */
@@ -72,13 +94,19 @@ bool lunl_conn_lingers(lunl_handle *h);
 
 /* True if a task waits for bytes, or if they are only to be dropped. */
 bool lunl_conn_asked(const lunl_conn *c);
-/* `n` bytes have come; they may lie behind those of c->in already. May call stop. */
+/*
+ * `n` bytes have come; without a layer they may lie behind those of c->in already. May call stop.
+ * With a layer the connection may begin to close.
+ */
 void lunl_conn_arrived(lunl_conn *c, const char *p, size_t n);
 /*
  * Nothing comes any more: the end of the stream (0), or libuv's code. Calls stop. The connection
  * may begin to close.
  */
 void lunl_conn_ended(lunl_conn *c, int error);
+/* The same from a layer: bytes for the reader, and their end; `error` may be the layer's own. */
+void lunl_conn_deliver(lunl_conn *c, const char *p, size_t n);
+void lunl_conn_end(lunl_conn *c, int error);
 /*
  * The next `n` bytes of `o` were sent; with the last of them `o` is gone. The connection may
  * begin to close.

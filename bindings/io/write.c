@@ -65,11 +65,12 @@ static int enqueue(lua_State *L, lunl_conn *c, int i, int last, size_t off)
         memcpy(to, p + off, len - off);
         to += len - off;
     }
+    c->queued += n;
     int err = c->via->send(c, o);
-    if (err == 0)
-        c->queued += n;
-    else
+    if (err != 0) {
+        c->queued -= n;
         lun_loop_free(loop, o, sizeof *o + n);
+    }
     return err;
 }
 
