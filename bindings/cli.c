@@ -7,66 +7,24 @@
  * command. All Lua code that it runs (LUA_INIT, -e, -l, the script) runs in one main task,
  * so all of it may await; `main_k` goes from one chunk to the next.
  */
-#include "lunation_lua.h"
+#include "cli/options.h"
 
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum stage { STAGE_INIT, STAGE_OPTIONS, STAGE_SCRIPT, STAGE_OVER };
-
-enum outcome { FAILED, DONE, INTERRUPTED, EXITING };
-
-struct command {
-    int argc;
-    char **argv;
-    int script; /* index of the script's name in argv; argc: none */
-    bool executes, version, interactive, no_env, help, debug, virtual_time, seeded;
-    lua_Integer seed;
-    /* How far the main task is. */
-    enum stage stage;
-    int option;         /* next to be looked at in STAGE_OPTIONS */
-    const char *global; /* -l: the variable that gets the result of the chunk that runs */
-    bool load_failed;   /* the error is that a chunk was not loaded: no traceback */
-    enum outcome outcome;
-    int exit_code;
-    bool exit_close;
-    lua_State *state; /* left open by an exit that does not close it */
-};
-
-static const char program[] = "lunation";
-
 /* Places in the registry: the module, the main task. */
 static const char async_key = 0, task_key = 0;
 
-static const char help[] =
-    "usage: lunation [options] [script [args]]\n"
-    "       lunation [options] test [busted's arguments]   specs that await; test --help\n"
-    "Available options are:\n"
-    "  -e stat         execute string 'stat'\n"
-    "  -i              interactive mode: not there yet\n"
-    "  -l mod          require library 'mod' into global 'mod'\n"
-    "  -l g=mod        require library 'mod' into global 'g'\n"
-    "  -v, --version   show version information\n"
-    "  -E              ignore environment variables\n"
-    "  -W              turn warnings on\n"
-    "  --debug         slow callbacks, forgotten errors and interrupts say where they come "
-    "from\n"
-    "  --virtual-time  the clock jumps to the next deadline when nothing else can happen\n"
-    "  --seed N        run ready tasks in an order drawn from the number N\n"
-    "  --help          show this text\n"
-    "  --              stop handling options\n"
-    "  -               stop handling options and execute stdin\n";
-
 static void say(const char *text, size_t len)
 {
-    fprintf(stderr, "%s: ", program);
+    fprintf(stderr, "%s: ", cli_program);
     fwrite(text, 1, len, stderr);
     fputc('\n', stderr);
     fflush(stderr);
@@ -78,106 +36,10 @@ static void print_version(void)
            uv_version_string());
 }
 
-/* ---- options ---- */
-
-/* `name` or `name=value` or `name value` at argv[*i]; the value, or NULL. */
-static const char *long_value(struct command *c, int *i, const char *name)
-{
-    const char *arg = c->argv[*i];
-    size_t n = strlen(name);
-    if (strncmp(arg, name, n) != 0)
-        return NULL;
-    if (arg[n] == '=')
-        return arg + n + 1;
-    return arg[n] == '\0' && *i + 1 < c->argc ? c->argv[++*i] : NULL;
-}
-
-/* Reads the long option at argv[*i]; false if it is none. */
-static bool scan_long(struct command *c, int *i)
-{
-    const char *arg = c->argv[*i], *value;
-    bool *flag = strcmp(arg, "--debug") == 0          ? &c->debug
-                 : strcmp(arg, "--virtual-time") == 0 ? &c->virtual_time
-                 : strcmp(arg, "--help") == 0         ? &c->help
-                 : strcmp(arg, "--version") == 0      ? &c->version
-                                                      : NULL;
-    if (flag) {
-        *flag = true;
-        return true;
-    }
-    value = long_value(c, i, "--seed");
-    if (!value)
-        return false;
-    char *end;
-    errno = 0;
-    c->seed = strtoll(value, &end, 10);
-    c->seeded = true;
-    return errno == 0 && end != value && *end == '\0';
-}
-
-/* Reads the short option at argv[*i]; false if it is none. */
-static bool scan_short(struct command *c, int *i)
-{
-    const char *arg = c->argv[*i];
-    switch (arg[1]) {
-    case 'e':
-        c->executes = true;
-        /* FALLTHROUGH */
-    case 'l':
-        if (arg[2] == '\0' && (++*i >= c->argc || c->argv[*i][0] == '-'))
-            return false;
-        return true;
-    case 'i':
-        c->interactive = c->version = true;
-        return arg[2] == '\0';
-    case 'v':
-        c->version = true;
-        return arg[2] == '\0';
-    case 'E':
-        c->no_env = true;
-        return arg[2] == '\0';
-    default:
-        return arg[1] == 'W' && arg[2] == '\0';
-    }
-}
-
-/* Reads all options; NULL, or the bad one. */
-static const char *scan(struct command *c)
-{
-    int i = 1;
-    for (; i < c->argc; i++) {
-        const char *arg = c->argv[i];
-        if (arg[0] != '-' || arg[1] == '\0')
-            break;
-        if (strcmp(arg, "--") == 0) {
-            i++;
-            break;
-        }
-        if (!(arg[1] == '-' ? scan_long(c, &i) : scan_short(c, &i)))
-            return arg;
-    }
-    c->script = i;
-    return NULL;
-}
-
-static int complain(const char *option)
-{
-    bool valued = option[1] == 'e' || option[1] == 'l';
-    bool seed = strncmp(option, "--seed", 6) == 0;
-    if (seed)
-        fprintf(stderr, "%s: '--seed' needs an integer\n", program);
-    else if (valued)
-        fprintf(stderr, "%s: '%s' needs argument\n", program, option);
-    else
-        fprintf(stderr, "%s: unrecognized option '%s'\n", program, option);
-    fputs(help, stderr);
-    return EXIT_FAILURE;
-}
-
 /* ---- the chunks of the main task ---- */
 
 /* The function on top is the next chunk, unless it could not be loaded. */
-static int chunk(lua_State *L, struct command *c, int status)
+static int chunk(lua_State *L, struct cli_command *c, int status)
 {
     if (status == LUA_OK)
         return 0;
@@ -186,7 +48,7 @@ static int chunk(lua_State *L, struct command *c, int status)
 }
 
 /* Pushes the chunk of LUA_INIT; false if there is none. */
-static bool push_init(lua_State *L, struct command *c)
+static bool push_init(lua_State *L, struct cli_command *c)
 {
     const char *name = "=LUA_INIT" LUA_VERSUFFIX;
     const char *init = c->no_env ? NULL : getenv(name + 1);
@@ -203,7 +65,7 @@ static bool push_init(lua_State *L, struct command *c)
 }
 
 /* Pushes `require` and the name that -l has asked for. */
-static void push_library(lua_State *L, struct command *c, char *spec)
+static void push_library(lua_State *L, struct cli_command *c, char *spec)
 {
     char *equals = strchr(spec, '=');
     c->global = spec;
@@ -216,12 +78,13 @@ static void push_library(lua_State *L, struct command *c, char *spec)
 }
 
 /* Pushes the chunk of the next -e or -l and its arguments; how many, or -1. */
-static int push_option(lua_State *L, struct command *c)
+static int push_option(lua_State *L, struct cli_command *c)
 {
     while (c->option < c->script) {
         char *arg = c->argv[c->option++], *value = arg + 2;
         bool valued = arg[1] == 'e' || arg[1] == 'l';
-        if (strcmp(arg, "--seed") == 0 || (valued && *value == '\0'))
+        if (strcmp(arg, "--seed") == 0 || strcmp(arg, "--signals") == 0 ||
+            (valued && *value == '\0'))
             value = c->argv[c->option++];
         if (arg[1] == 'W')
             lua_warning(L, "@on", 0);
@@ -236,7 +99,7 @@ static int push_option(lua_State *L, struct command *c)
 }
 
 /* Pushes the function of `lunation test` and what it has to know of the options; how many. */
-static int push_test(lua_State *L, const struct command *c)
+static int push_test(lua_State *L, const struct cli_command *c)
 {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "lunation.test");
@@ -253,7 +116,7 @@ static int push_test(lua_State *L, const struct command *c)
 
 /* Pushes the script and its arguments, which it may have changed in `arg`; how many, or -1.
  */
-static int push_script(lua_State *L, struct command *c)
+static int push_script(lua_State *L, struct cli_command *c)
 {
     const char *name = NULL;
     if (c->script < c->argc && strcmp(c->argv[c->script], "test") == 0)
@@ -277,7 +140,7 @@ static int push_script(lua_State *L, struct command *c)
 }
 
 /* Pushes the next chunk with its arguments; how many of them, or -1: that was all. */
-static int push_next(lua_State *L, struct command *c)
+static int push_next(lua_State *L, struct cli_command *c)
 {
     int n = -1;
     while (n < 0 && c->stage != STAGE_OVER) {
@@ -302,7 +165,7 @@ static int push_next(lua_State *L, struct command *c)
 /* Between two chunks of the main task. */
 static int main_k(lua_State *L, int status, lua_KContext ctx)
 {
-    struct command *c = lua_touserdata(L, 1);
+    struct cli_command *c = lua_touserdata(L, 1);
     (void)status;
     (void)ctx;
     for (;;) {
@@ -370,16 +233,32 @@ static bool is_interrupt(lua_State *L, int idx)
     return lua_toboolean(L, -1);
 }
 
+/* Pushes what is said of the KeyboardInterrupt at `idx`; `*signal`: whose it is, if it says so. */
+static void push_interrupted(lua_State *L, int idx, int *signal)
+{
+    lua_pushliteral(L, "signal");
+    const char *name = lua_rawget(L, idx) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    int number = lunl_interrupt_number(name);
+    if (number != 0)
+        *signal = number;
+    if (*signal == SIGINT)
+        lua_pushliteral(L, "interrupted");
+    else
+        lua_pushfstring(L, "interrupted by %s", name);
+    lua_remove(L, -2);
+}
+
 /* (error, command): says on stderr what has ended the run. */
 static int report(lua_State *L)
 {
     enum { ERROR = 1, COMMAND, TEXT };
-    struct command *c = lua_touserdata(L, COMMAND);
+    struct cli_command *c = lua_touserdata(L, COMMAND);
     bool interrupted = is_interrupt(L, ERROR);
     c->outcome = interrupted ? INTERRUPTED : FAILED;
+    c->signal = SIGINT;
     lua_settop(L, COMMAND);
     if (interrupted)
-        lua_pushliteral(L, "interrupted");
+        push_interrupted(L, ERROR, &c->signal);
     else
         push_text(L, ERROR);
     lua_insert(L, TEXT);
@@ -397,7 +276,7 @@ static int report(lua_State *L)
 }
 
 /* Reports the error on top (popped), whatever is wrong with it. */
-static void report_protected(lua_State *L, struct command *c)
+static void report_protected(lua_State *L, struct cli_command *c)
 {
     c->outcome = FAILED;
     lua_pushcfunction(L, report);
@@ -413,7 +292,7 @@ static void report_protected(lua_State *L, struct command *c)
 
 /* ---- the run ---- */
 
-static void make_arg(lua_State *L, const struct command *c)
+static void make_arg(lua_State *L, const struct cli_command *c)
 {
     int script = c->script < c->argc ? c->script : 0;
     lua_createtable(L, c->argc - script, script + 1);
@@ -435,13 +314,14 @@ static void install(lua_State *L, int async)
     lua_setfield(L, -2, LUA_COLIBNAME);
     lua_getfield(L, async, "require");
     lua_setglobal(L, "require");
+    lunl_interrupt_kills(L);
     lua_getglobal(L, LUA_OSLIBNAME);
     lunl_push_exit(L);
     lua_setfield(L, -2, "exit");
     lua_settop(L, async);
 }
 
-static void open_all(lua_State *L, struct command *c)
+static void open_all(lua_State *L, struct cli_command *c)
 {
     luaL_checkversion(L);
     if (c->no_env) {
@@ -450,18 +330,18 @@ static void open_all(lua_State *L, struct command *c)
     }
     luaL_openlibs(L);
     make_arg(L, c);
-    luaL_requiref(L, program, luaopen_lunation, 0);
+    luaL_requiref(L, cli_program, luaopen_lunation, 0);
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &async_key);
     /* For programs that forget it, as test suites do, and require it again. */
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     lua_pushcfunction(L, luaopen_lunation);
-    lua_setfield(L, -2, program);
+    lua_setfield(L, -2, cli_program);
     lua_pop(L, 1);
     install(L, lua_gettop(L));
 }
 
-static void push_runner(lua_State *L, const struct command *c, int async)
+static void push_runner(lua_State *L, const struct cli_command *c, int async)
 {
     lua_getfield(L, async, "Runner");
     lua_createtable(L, 0, 3);
@@ -473,6 +353,14 @@ static void push_runner(lua_State *L, const struct command *c, int async)
         lua_pushinteger(L, c->seed);
         lua_setfield(L, -2, "seed");
     }
+    char name[CLI_NAME];
+    const char *list = c->signals;
+    lua_newtable(L);
+    for (int i = 1; cli_next_name(&list, name); i++) {
+        lua_pushstring(L, name);
+        lua_rawseti(L, -2, i);
+    }
+    lua_setfield(L, -2, "signals");
     lua_call(L, 1, 1);
 }
 
@@ -480,7 +368,7 @@ static void push_runner(lua_State *L, const struct command *c, int async)
  * wrong. */
 static int run(lua_State *L)
 {
-    struct command *c = lua_touserdata(L, 1);
+    struct cli_command *c = lua_touserdata(L, 1);
     enum { ASYNC = 2, RUNNER };
     open_all(L, c);
     push_runner(L, c, ASYNC);
@@ -504,24 +392,24 @@ static int run(lua_State *L)
     return 0;
 }
 
-/* Dies of SIGINT, so that a shell sees that it was not its script that decided to end. */
-static int die_interrupted(void)
+/* Dies of the signal, so that a shell sees that it was not its script that decided to end. */
+static int die_of(int number)
 {
     sigset_t set;
     fflush(NULL);
-    signal(SIGINT, SIG_DFL);
+    signal(number, SIG_DFL);
     sigemptyset(&set);
-    sigaddset(&set, SIGINT);
+    sigaddset(&set, number);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
-    raise(SIGINT);
-    return 128 + SIGINT;
+    raise(number);
+    return 128 + number;
 }
 
-static int execute(struct command *c)
+static int execute(struct cli_command *c)
 {
     lua_State *L = luaL_newstate();
     if (!L) {
-        fprintf(stderr, "%s: cannot create state: not enough memory\n", program);
+        fprintf(stderr, "%s: cannot create state: not enough memory\n", cli_program);
         return EXIT_FAILURE;
     }
     lua_pushcfunction(L, run);
@@ -532,10 +420,22 @@ static int execute(struct command *c)
     if (c->outcome != EXITING || c->exit_close)
         lua_close(L);
     if (c->outcome == INTERRUPTED)
-        return die_interrupted();
+        return die_of(c->signal);
     if (c->outcome == EXITING)
         return c->exit_code;
     return c->outcome == DONE ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/*
+ * What is closed gets a file that answers as if it were: its number must not become that of
+ * something of ours, which io.write would then write to.
+ */
+static void fill_closed(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            _exit(EXIT_FAILURE);
 }
 
 static void pass_over(int number)
@@ -545,20 +445,21 @@ static void pass_over(int number)
 
 int main(int argc, char **argv)
 {
-    static struct command c = {.option = 1};
+    static struct cli_command c = {.option = 1};
+    fill_closed();
     c.argc = argc;
     c.argv = argv;
-    const char *bad = scan(&c);
+    const char *bad = cli_scan(&c);
     if (bad)
-        return complain(bad);
+        return cli_complain(&c, bad);
     if (c.help) {
-        fputs(help, stdout);
+        fputs(cli_help, stdout);
         return EXIT_SUCCESS;
     }
     if (c.version)
         print_version();
     if (c.interactive) {
-        fprintf(stderr, "%s: '-i': there is no interactive mode yet\n", program);
+        fprintf(stderr, "%s: '-i': there is no interactive mode yet\n", cli_program);
         return EXIT_FAILURE;
     }
     bool nothing = c.script >= argc && !c.executes && !c.version;

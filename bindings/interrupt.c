@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * interrupt.c - how a run is left before its time: SIGINT, and os.exit in a script.
+ * interrupt.c - how a run is left before its time: SIGINT and what else the run's option
+ * `signals` names, and os.exit in a script.
  *
- * SIGINT is taken only if its disposition is the default and the run is on the process's
+ * Such a signal is taken only if its disposition is the default and the run is on the process's
  * main thread, and given back unless somebody else has taken it meanwhile. The handler
  * counts, wakes the loop and, at the second press, arms a hook that throws in whatever Lua
- * code runs. What a press means is decided when the loop gets control:
+ * code runs. What a press, whichever signal it is, means is decided when the loop gets control:
  *
  *   first    the main task is cancelled; in a teardown: waiting for tasks ends
  *   second   KeyboardInterrupt leaves the run call, unless the hook has thrown it already
@@ -15,11 +16,13 @@
  * facts alone; lua_sethook counts as one (Lua says so). Whoever has our hook takes it off
  * when it fires, and puts back the one it took the place of.
  */
+#include "io/signal.h"
 #include "lunation_lua.h"
 #include "state.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -29,6 +32,7 @@ enum { FIRST = 1, SECOND, THIRD };
 static struct {
     /* Under interruption, borrowed; NULL: none. Other threads' runs compare theirs with it. */
     lunl_loop *_Atomic loop;
+    uint64_t taken;              /* set of signals whose disposition we have changed */
     volatile sig_atomic_t armed; /* our hook is set and has not thrown yet */
     struct lunl_hook before;     /* what it took the place of */
     int seen;                    /* presses that have been dealt with */
@@ -65,7 +69,8 @@ static void on_hook(lua_State *L, lua_Debug *ar)
         return;
     sigint.armed = 0;
     sigint.seen = SECOND;
-    lunl_throw(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+    lunl_error_interrupt(L, lunl_get_state(L));
+    lua_error(L);
 }
 
 static void arm(lunl_state *S)
@@ -79,14 +84,32 @@ static void arm(lunl_state *S)
 
 /* ---- the handler ---- */
 
-static void set_disposition(void (*handler)(int), int flags)
+static void set_disposition(int number, void (*handler)(int), int flags)
 {
     struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
+    sigaction(number, &action, NULL);
 }
 
-static void on_sigint(int number)
+/* Whether `handler` is what a signal does now. */
+static bool does(int number, void (*handler)(int))
+{
+    struct sigaction now;
+    return sigaction(number, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
+           now.sa_handler == handler;
+}
+
+static void on_signal(int number);
+
+/* Ours, for all that were taken and that nobody else has taken from us. */
+static void set_flags(int flags)
+{
+    for (int i = 1; i < LUNL_SIGNALS; i++)
+        if ((sigint.taken & lunl_signal_bit(i)) && does(i, on_signal))
+            set_disposition(i, on_signal, flags);
+}
+
+static void on_signal(int number)
 {
     int error = errno;
     lunl_loop *loop = sigint.loop;
@@ -94,24 +117,41 @@ static void on_sigint(int number)
         syscall(SYS_tgkill, getpid(), getpid(), number);
     } else if (!loop) {
         /* Put back, by one who had saved it, after the run that it belonged to: nobody's any more. */
-        set_disposition(SIG_DFL, 0);
+        set_disposition(number, SIG_DFL, 0);
         raise(number);
     } else {
         int pressed = ++loop->S->interrupts;
+        if (pressed == FIRST)
+            loop->S->interrupted_by = number;
         if (pressed >= THIRD) {
-            set_disposition(SIG_DFL, 0);
+            set_disposition(number, SIG_DFL, 0);
             raise(number);
         } else if (pressed == SECOND) {
             arm(loop->S);
         } else {
             /* A call that blocks goes on after the first press; the second makes it return.
              */
-            set_disposition(on_sigint, 0);
+            set_flags(0);
         }
         if (!loop->loop.closed)
             lun_loop_wakeup(&loop->loop);
     }
     errno = error;
+}
+
+void lunl_error_interrupt(lua_State *L, const lunl_state *S)
+{
+    char name[LUNL_SIGNAL_NAME];
+    int number = S->interrupts > 0 ? S->interrupted_by : 0;
+    lunl_signal_name(number, name);
+    if (number == 0 || number == SIGINT)
+        lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+    else
+        lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, "%s", name);
+    if (number == 0)
+        return;
+    lua_pushstring(L, name);
+    lunl_error_set(L, -2, "signal");
 }
 
 /* ---- the loop has control ---- */
@@ -145,32 +185,111 @@ static void on_woken(lun_loop *core)
 void lunl_interrupt_begin(lunl_loop *loop, lun_task *main)
 {
     lunl_state *S = loop->S;
-    struct sigaction now;
     S->interrupts = 0;
+    S->interrupted_by = 0;
     S->main_task = main;
     if (main)
         S->hurry = false;
-    if (sigint.loop || !lunl_on_main_thread() || sigaction(SIGINT, NULL, &now) != 0)
+    if (sigint.loop || !lunl_on_main_thread())
         return;
-    if ((now.sa_flags & SA_SIGINFO) || now.sa_handler != SIG_DFL)
+    uint64_t set = loop->interrupting | lunl_signal_bit(SIGINT);
+    sigint.taken = 0;
+    for (int i = 1; i < LUNL_SIGNALS; i++)
+        if ((set & lunl_signal_bit(i)) && does(i, SIG_DFL))
+            sigint.taken |= lunl_signal_bit(i);
+    if (sigint.taken == 0)
         return;
     sigint.seen = 0;
     sigint.loop = loop;
     loop->loop.woken = on_woken;
-    set_disposition(on_sigint, SA_RESTART);
+    for (int i = 1; i < LUNL_SIGNALS; i++)
+        if (sigint.taken & lunl_signal_bit(i))
+            set_disposition(i, on_signal, SA_RESTART);
+}
+
+static void give_back(void)
+{
+    for (int i = 1; i < LUNL_SIGNALS; i++)
+        if ((sigint.taken & lunl_signal_bit(i)) && does(i, on_signal))
+            set_disposition(i, SIG_DFL, 0);
 }
 
 void lunl_interrupt_end(lunl_loop *loop)
 {
-    struct sigaction now;
     loop->S->main_task = NULL;
     if (sigint.loop != loop)
         return;
-    if (sigaction(SIGINT, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
-        now.sa_handler == on_sigint)
-        set_disposition(SIG_DFL, 0);
+    give_back();
     sigint.loop = NULL;
     sigint.armed = 0;
+}
+
+void lunl_interrupt_stuck(lunl_loop *loop)
+{
+    const lunl_state *S = loop->S;
+    if (sigint.loop != loop || loop->loop.count.requests == 0)
+        return;
+    give_back();
+    if (!S->hurry || !S->dies)
+        return;
+    fflush(NULL);
+    raise(S->interrupted_by ? S->interrupted_by : SIGINT);
+}
+
+void lunl_interrupt_kills(lua_State *L)
+{
+    lunl_get_state(L)->dies = true;
+}
+
+/* ---- the option ---- */
+
+/* Whether a signal can ask a run to end: not what cannot be caught, nor what tells of a fault. */
+static bool asks(int number)
+{
+    switch (number) {
+    case 0:
+    case SIGKILL:
+    case SIGSTOP:
+    case SIGCHLD:
+    case SIGILL:
+    case SIGTRAP:
+    case SIGABRT:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGSEGV:
+    case SIGSYS:
+        return false;
+    }
+    return number < SIGSYS || number >= SIGRTMIN;
+}
+
+int lunl_interrupt_number(const char *name)
+{
+    int number = lunl_signal_number(name);
+    return asks(number) ? number : 0;
+}
+
+uint64_t lunl_interrupt_option(lua_State *L, int arg)
+{
+    uint64_t set = 0;
+    if (lunl_option(L, arg, "signals", LUA_TTABLE) != LUA_TNIL) {
+        lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+        for (lua_Integer i = 1; i <= n; i++) {
+            if (lua_rawgeti(L, -1, i) != LUA_TSTRING)
+                lunl_arg_error(L, arg, LUNL_TYPE_ERROR,
+                               "field 'signals': name of a signal expected, got %s",
+                               luaL_typename(L, -1));
+            int number = lunl_interrupt_number(lua_tostring(L, -1));
+            if (number == 0)
+                lunl_arg_error(L, arg, LUNL_VALUE_ERROR,
+                               "field 'signals': '%s' is no signal that can end a run",
+                               lua_tostring(L, -1));
+            set |= lunl_signal_bit(number);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+    return set;
 }
 
 /* ---- os.exit ---- */

@@ -40,6 +40,19 @@ void lunl_show_as(lua_State *L, int idx);
  */
 bool lunl_exiting(lua_State *L, int *code, bool *close);
 
+/*
+ * The process is this state's: when a second SIGINT has come and the loop, closed, still waits for
+ * what nobody can stop (a lookup that hangs), it dies of the signal instead of waiting.
+ */
+void lunl_interrupt_kills(lua_State *L);
+
+/*
+ * The number of a signal that a Runner's option `signals` may name, "SIGTERM" or "TERM"; 0: it may
+ * not, or there is none. The KeyboardInterrupt that such a signal makes names it in its field
+ * `signal`: a host that wants its parent to see that dies of it.
+ */
+int lunl_interrupt_number(const char *name);
+
 #ifdef __cplusplus
 }
 #endif

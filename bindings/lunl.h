@@ -205,10 +205,11 @@ struct lunl_state {
     bool ran;      /* Lua has run since the last collection for those */
     uint64_t collect_after; /* real nanoseconds: rationing of such collections */
     uint64_t trim_after; /* nanoseconds of a loop's clock: rationing of trims of the pool */
-    volatile int interrupts; /* SIGINTs that came under this run */
-    lun_task *main_task;     /* whom the first of them cancels, or NULL */
-    bool interrupted;        /* a KeyboardInterrupt is leaving the run call */
-    int interrupt;           /* registry reference: that error, or LUA_NOREF */
+    volatile int interrupts;     /* SIGINTs and their like that came under this run */
+    volatile int interrupted_by; /* number of the first of these signals */
+    lun_task *main_task;         /* whom the first of them cancels, or NULL */
+    bool interrupted;            /* a KeyboardInterrupt is leaving the run call */
+    int interrupt;               /* registry reference: that error, or LUA_NOREF */
     int body, msgh; /* registry references: the closures at the bottom of every coroutine */
     int fail;       /* registry reference: ends a task at the base level */
     int drive, deliver;             /* registry references: what runs at the base level */
@@ -226,6 +227,7 @@ struct lunl_state {
     lun_handler lost_handler; /* ... and turns them into reports */
     uint8_t closing, nested;  /* coroutine.close, resume in progress, one in another */
     bool hurry;               /* a second SIGINT came: the teardown has no grace */
+    bool dies;                /* ... and the process may die of it: lunl_interrupt_kills */
     bool exiting, exit_close; /* os.exit was called inside a loop: interrupt.c */
     int exit_code;
     struct {
@@ -279,8 +281,14 @@ struct lunl_loop {
     bool ending;
     double slow_callback_duration;
     double shutdown_grace;
-    void *signals;            /* io/signal.c's own */
-    void *io;                 /* io/handle.c's own: struct lunl_io */
+    uint64_t
+        interrupting; /* signals that interrupt a run as SIGINT does: bit (1 << (number - 1)) */
+    void *signals; /* io/signal.c's own */
+    void *io;      /* io/handle.c's own: struct lunl_io */
+    struct {
+        lun_link waiting;     /* ring of lunl_lane_job.link; NULL until the first */
+        uint32_t running;     /* jobs of this loop that libuv's pool has */
+    } lane;                   /* io/lane.c's own */
     struct lunl_probe *probe; /* engine/probe.c's own, NULL until it is used */
     void *watchdog;           /* watchdog.c's own */
 };
@@ -301,6 +309,12 @@ uint32_t lunl_hold(lua_State *L, lunl_state *S, lunl_task *task);
 void lunl_push_held(lua_State *L, lunl_state *S, uint32_t slot);
 /* Lets it go. Never raises. */
 void lunl_release(lua_State *L, lunl_state *S, uint32_t slot);
+
+/*
+ * A full collection, unless there is no memory to call even a function that needs none: Lua
+ * forgets a finaliser that it cannot call, and with it what that would have given back.
+ */
+void lunl_collect(lua_State *L);
 
 /* The loop that runs in this Lua state, or RuntimeError "no running event loop". */
 lunl_loop *lunl_running_loop(lua_State *L, lunl_state *S);
@@ -480,9 +494,21 @@ void lunl_push_where(lua_State *L, int idx);
 /*
  * SIGINT under run: interrupt.c. `begin` installs our handler if the disposition is the default
  * and this is the process's main thread; the first press cancels `main`. `end` puts back what was.
+ * The same for the signals of loop->interrupting.
  */
 void lunl_interrupt_begin(lunl_loop *loop, lun_task *main);
 void lunl_interrupt_end(lunl_loop *loop);
+/* Pushes the KeyboardInterrupt that says which signal it was. */
+void lunl_error_interrupt(lua_State *L, const lunl_state *S);
+/* The set in the field `signals` of the options table at `arg`, for lunl_loop.interrupting. */
+uint64_t lunl_interrupt_option(lua_State *L, int arg);
+
+/*
+ * All that is left of a loop that closes are requests that nobody can take back from libuv's pool,
+ * a lookup say: from here on SIGINT does what it did before the run. Where a second one has come
+ * already and lunl_interrupt_kills was called, the process dies of it now.
+ */
+void lunl_interrupt_stuck(lunl_loop *loop);
 
 /* The first thing in a teardown: closes the task that has called os.exit, which must not go on. */
 void lunl_exit_unwind(lua_State *L, lunl_state *S);
@@ -496,27 +522,7 @@ void lunl_push_error_trace(lua_State *L, int idx);
 /* Appends the frames of L1 from `level` on to the buffer as text lines, light (see facts 1.4). */
 void lunl_trace_frames(lua_State *L1, int level, luaL_Buffer *b);
 
-/* ---- rooms: each adds its functions to the table on top ------------------------------------- */
-
-void lunl_open_error(lua_State *L);   /* error.c: classes, isinstance, exception */
-void lunl_open_protect(lua_State *L); /* engine/protect.c: pcall, xpcall, defer */
-void lunl_open_future(lua_State *L);  /* engine/future.c */
-void lunl_open_task(lua_State *L);    /* engine/task.c */
-void lunl_open_await(lua_State *L);   /* await.c: await, sleep */
-void lunl_open_join(lua_State *L);    /* engine/join.c: gather, wait */
-void lunl_open_race(lua_State *L);    /* engine/race.c: as_completed, map, race */
-void lunl_open_timeout(lua_State *L); /* engine/timeout.c: timeout, timeout_at, wait_for */
-void lunl_open_shield(lua_State *L);  /* engine/shield.c: shield */
-void lunl_open_wrap(lua_State *L);    /* engine/wrap.c: wrap */
-void lunl_open_group(lua_State *L);   /* engine/group.c: TaskGroup */
-void lunl_open_sync(lua_State *L);    /* engine/sync.c */
-void lunl_open_queue(lua_State *L);   /* engine/queue.c */
-void lunl_open_loop(lua_State *L);    /* engine/loop.c, handle.c */
-void lunl_open_run(lua_State *L);     /* engine/run.c: run, Runner */
-void lunl_open_fault(lua_State *L);   /* engine/fault.c */
-void lunl_open_dump(lua_State *L);    /* engine/dump.c: traceback, dump, print_exception */
-void lunl_open_coroutine(lua_State *L); /* engine/coroutine.c: async.coroutine */
-void lunl_open_require(lua_State *L);   /* engine/require.c: require */
+/* ---- engine/ and io/, as the other rooms see them ----------------------------------------- */
 
 /* engine/fault.c: the exception handler's methods of the loop object; its place in the core. */
 extern const luaL_Reg lunl_fault_methods[];
@@ -551,15 +557,14 @@ bool lunl_site(lua_State *L, char *buf, size_t size);
 void lunl_push_site(lua_State *L);
 /* Appends what io/ has open to the list on top, each as lunl_probe_row; n: rows so far. */
 lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n);
+/* Sockets of `loop` read and write at most so many bytes in one go; SIZE_MAX: all that they can. */
+void lunl_short_io(lua_State *L, lunl_loop *loop, size_t most_read, size_t most_write);
 /* Closes the open handle that was listed with this id; false if there is none any more. */
 bool lunl_close_listed(lunl_loop *loop, const void *id);
 /* Appends a row {kind, text, where?, object?}; object: stack index or 0. The new count. */
 lua_Integer lunl_probe_row(lua_State *L, lua_Integer n, const char *kind, const char *text,
                            const char *where, int object);
 
-int luaopen_lunation_net(lua_State *L);      /* io/net.c */
-int luaopen_lunation_memory(lua_State *L);   /* io/memory.c */
-int luaopen_lunation_probe(lua_State *L);    /* engine/probe.c */
 extern const luaL_Reg lunl_poll_methods[];   /* io/poll.c: add_reader, ... of the loop */
 extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler, ... */
 
@@ -570,5 +575,7 @@ extern const luaL_Reg lunl_signal_methods[]; /* io/signal.c: add_signal_handler,
 void lunl_polls_close(lua_State *L, lunl_loop *loop);
 void lunl_signals_close(lua_State *L, lunl_loop *loop);
 void lunl_handles_close(lunl_loop *loop);
+
+#include "rooms.h"
 
 #endif

@@ -16,14 +16,23 @@ static const struct module {
     lua_CFunction open;
 } modules[] = {
     {"lunation.net", luaopen_lunation_net},
+    {"lunation.signal", luaopen_lunation_signal},
+    {"lunation.tty", luaopen_lunation_tty},
+    {"lunation.tls", luaopen_lunation_tls},
     {"lunation.probe", luaopen_lunation_probe},
     {"lunation.memory", luaopen_lunation_memory},
+    {"lunation.fs.core", luaopen_lunation_fs_core},
+    {"lunation.process.core", luaopen_lunation_process_core},
 };
 
 enum { MODULES = sizeof modules / sizeof *modules };
 
 /* What of these, and of the modules written in Lua, is a field of the module, too. */
-static const char *const fields[] = {"net", "testing"};
+static const char *const fields[] = {"net",    "tls", "fs",     "process",
+                                     "signal", "tty", "testing"};
+
+/* What is another one in each loop: looked up each time. */
+static const char *const stdio[] = {"stdin", "stdout", "stderr"};
 
 static void (*const rooms[])(lua_State *L) = {
     lunl_open_error,   lunl_open_protect,   lunl_open_value,   lunl_open_future,
@@ -75,7 +84,8 @@ static void push_module(lua_State *L, const char *name)
     lua_setfield(L, -5, name);
 }
 
-/* --- async.net and the like: the module of that field, loaded now. */
+/* --- async.net and the like: the module of that field, loaded now. async.stdin, async.stdout and
+ * async.stderr: these streams of the running loop; RuntimeError if none runs. */
 static int l_lazy(lua_State *L)
 {
     const char *field = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
@@ -87,6 +97,9 @@ static int l_lazy(lua_State *L)
         lua_setfield(L, 1, field);
         return 1;
     }
+    for (size_t i = 0; i < sizeof stdio / sizeof *stdio; i++)
+        if (strcmp(field, stdio[i]) == 0)
+            return lunl_push_stdio(L, lunl_S(L), field);
     return 0;
 }
 

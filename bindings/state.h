@@ -21,12 +21,6 @@ lunl_state *lunl_get_state(lua_State *L);
 /* Takes the hook off L; in the chaos build the one that it began with comes back: chaos.c. */
 void lunl_reset_hook(lua_State *L);
 
-/*
- * A full collection, unless there is no memory to call even a function that needs none: Lua
- * forgets a finaliser that it cannot call, and with it what that would have given back.
- */
-void lunl_collect(lua_State *L);
-
 /* A loop of this state runs on this thread from now on; what did before. */
 lunl_state *lunl_make_hot(lunl_state *S);
 

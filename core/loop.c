@@ -72,13 +72,18 @@ void lun_loop_set_time(lun_loop *loop, uint64_t now)
 
 void *lun_loop_alloc(lun_loop *loop, size_t size)
 {
-    return loop->allocator.alloc(loop->allocator.ud, NULL, 0, size);
+    void *p = loop->allocator.alloc(loop->allocator.ud, NULL, 0, size);
+    if (p)
+        loop->count.bytes += size;
+    return p;
 }
 
 void lun_loop_free(lun_loop *loop, void *p, size_t size)
 {
-    if (p)
-        loop->allocator.alloc(loop->allocator.ud, p, size, 0);
+    if (!p)
+        return;
+    loop->count.bytes -= size;
+    loop->allocator.alloc(loop->allocator.ud, p, size, 0);
 }
 
 static void on_alarm(uv_timer_t *alarm)
@@ -246,6 +251,8 @@ static void poll(lun_loop *loop, uv_run_mode mode)
 {
     loop->count.polls++;
     loop->turns_left = TURNS_PER_POLL;
+    if (loop->polls)
+        loop->polls(loop);
     loop->polling = true;
     uv_run(loop->uv, mode);
     loop->polling = false;

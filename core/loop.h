@@ -30,6 +30,7 @@ typedef struct lun_counters {
     uint64_t spawned, suspensions, turns, polls;
     uint32_t tasks, sleepers, handles, requests, callbacks;
     uint32_t inner; /* the guest's handles that nothing outside of the loop moves */
+    size_t bytes;   /* of lun_loop_alloc's blocks */
 } lun_counters;
 
 /* Work handed over from another thread; embedded in the poster's memory until `run` begins. */
@@ -82,6 +83,8 @@ struct lun_loop {
     void (*asking)(lun_loop *loop, lun_task *t);
     /* lun_loop_wakeup or a post came; called from the base of a poll. */
     void (*woken)(lun_loop *loop);
+    /* libuv is about to get control, and to tell the kernel what it is to watch. */
+    void (*polls)(lun_loop *loop);
     /*
      * Nothing is ready. `*until` (nanoseconds) may be made earlier to be asked again. True: there
      * is something to run after all.

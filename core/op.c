@@ -69,6 +69,13 @@ void lun_op_failed(lun_op *op)
     free_if_over(op);
 }
 
+void lun_op_withdrawn(lun_op *op)
+{
+    LUN_ASSERT(op->in_flight);
+    op->in_flight = false;
+    op->done.loop->count.requests--;
+}
+
 void lun_op_release(lun_op *op)
 {
     if (!op->held)

@@ -42,6 +42,9 @@ void lun_op_done(lun_op *op, int status);
 /* The begin failed: libuv never had it. */
 void lun_op_failed(lun_op *op);
 
+/* For `abort`: libuv has not had it yet and never will, so no callback is to be waited for. */
+void lun_op_withdrawn(lun_op *op);
+
 /* The task no longer needs `op`, done or not; may free it. An op still in flight is aborted. */
 void lun_op_release(lun_op *op);
 

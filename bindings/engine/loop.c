@@ -254,6 +254,7 @@ void lunl_loop_shut(lua_State *L, lunl_loop *loop)
     lunl_release_callbacks(L, loop);
     lunl_handles_close(loop); /* last: the ready queue led through memory that goes here */
     loop->closed = true;
+    lunl_interrupt_stuck(loop);
     lun_loop_close(&loop->loop);
     lunl_loop_let(L, loop);
 }
@@ -371,7 +372,8 @@ static int l_get_debug(lua_State *L)
 
 /* --- loop:stats() -> table
  * Live objects: tasks, sleepers, timers, callbacks, handles, requests, ready. Totals of the loop:
- * spawned, suspensions, turns, polls. */
+ * spawned, suspensions, turns, polls. bytes: memory that the loop has outside of Lua's, that of
+ * streams and requests above all. */
 static int l_stats(lua_State *L)
 {
     lunl_loop *loop = check_any(L, 1);
@@ -392,6 +394,7 @@ static int l_stats(lua_State *L)
         {"suspensions", c->suspensions},
         {"turns", c->turns},
         {"polls", c->polls},
+        {"bytes", c->bytes},
     };
     lua_createtable(L, 0, sizeof rows / sizeof *rows);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

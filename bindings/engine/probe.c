@@ -442,6 +442,24 @@ static int l_stop(lua_State *L)
     return 1;
 }
 
+/* --- probe.short_io(most?, most_write?)
+ * The sockets of the running loop read at most so many bytes in one go, and write so many (as many
+ * as they read, if it is not given); nil: as many as there are. Throws TypeError, ValueError;
+ * RuntimeError if no loop runs. Does not suspend. */
+static int l_short_io(lua_State *L)
+{
+    lunl_loop *loop = lunl_running_loop(L, lunl_S(L));
+    size_t most[2] = {SIZE_MAX, SIZE_MAX};
+    for (int i = 0; i < 2; i++) {
+        if (!lua_isnoneornil(L, i + 1))
+            most[i] = (size_t)lunl_check_integer(L, i + 1, 1, LUA_MAXINTEGER);
+        else if (i > 0)
+            most[i] = most[0];
+    }
+    lunl_short_io(L, loop, most[0], most[1]);
+    return 0;
+}
+
 int luaopen_lunation_probe(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -449,7 +467,8 @@ int luaopen_lunation_probe(lua_State *L)
         {"set_time", l_set_time}, {"order", l_order},
         {"blocked", l_blocked},   {"on_dry", l_on_dry},
         {"watchdog", l_watchdog}, {"start", l_start},
-        {"stop", l_stop},         {NULL, NULL},
+        {"stop", l_stop},         {"short_io", l_short_io},
+        {NULL, NULL},
     };
     lua_createtable(L, 0, 16);
     lunl_register(L, functions);

@@ -13,15 +13,16 @@
 
 static int make_interrupt(lua_State *L)
 {
-    lunl_error_new(L, LUNL_KEYBOARD_INTERRUPT, NULL);
+    lunl_error_interrupt(L, lua_touserdata(L, 1));
     return 1;
 }
 
 /* Pushes a KeyboardInterrupt, or what made that impossible: a run call must come to its end. */
-static void push_interrupt(lua_State *L)
+static void push_interrupt(lua_State *L, lunl_state *S)
 {
     lua_pushcfunction(L, make_interrupt);
-    lua_pcall(L, 0, 1, 0);
+    lua_pushlightuserdata(L, S);
+    lua_pcall(L, 1, 1, 0);
 }
 
 /* Pushes the KeyboardInterrupt that is leaving the run call, if there is one. */
@@ -34,7 +35,7 @@ static bool take_interrupt(lua_State *L, lunl_state *S)
     luaL_unref(L, LUA_REGISTRYINDEX, S->interrupt);
     S->interrupt = LUA_NOREF;
     if (lua_isnil(L, -1))
-        push_interrupt(L);
+        push_interrupt(L, S);
     return true;
 }
 
@@ -404,7 +405,7 @@ static int run_main(lua_State *L, lunl_state *S, int idx, int fn)
     if (status != LUA_OK && S->interrupts > 0 &&
         lunl_error_is(L, -1, LUNL_CANCELLED_ERROR)) {
         lua_pop(L, 1);
-        push_interrupt(L);
+        push_interrupt(L, S);
     }
     return status;
 }
@@ -440,13 +441,15 @@ static const lunl_type runner_type = {"Runner"};
 
 /* --- async.Runner(opts?) -> Runner
  * opts: debug (boolean), clock ("real" or "virtual"), seed (integer: an order of ready tasks drawn
- * from it), exception_handler (function), shutdown_grace (seconds, 10). Closable. */
+ * from it), exception_handler (function), shutdown_grace (seconds, 10), signals (list of names:
+ * these interrupt a run as Ctrl-C does: the first one cancels the main task, and KeyboardInterrupt
+ * is thrown, with the name of the signal in its field `signal`). Closable. */
 static int l_runner(lua_State *L)
 {
     lua_settop(L, 1);
-    lunl_opt_table(L, 1);
+    uint64_t interrupting = lunl_opt_table(L, 1) ? lunl_interrupt_option(L, 1) : 0;
     lunl_new(L, &runner_type, sizeof(lunl_runner), 1);
-    lunl_new_loop(L, 1);
+    lunl_new_loop(L, 1)->interrupting = interrupting;
     lua_setiuservalue(L, 2, 1);
     return 1;
 }

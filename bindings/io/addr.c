@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * addr.c - sockaddr <-> Lua. Families are called "inet" and "inet6"; an address with its
- * port is written as in URLs, so that an IPv6 one cannot be misread.
+ * addr.c - sockaddr <-> Lua. Families are called "inet", "inet6" and "unix"; an internet address
+ * with its port is written as in URLs, so that an IPv6 one cannot be misread; an abstract name
+ * with @ for its NULs, as the system's own lists write it.
  */
 #include "addr.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
+
+enum { PATH_AT = offsetof(struct sockaddr_un, sun_path) };
 
 bool lunl_addr_parse(lunl_addr *a, const char *host, int port)
 {
@@ -20,13 +25,31 @@ bool lunl_addr_parse(lunl_addr *a, const char *host, int port)
     return false;
 }
 
-void lunl_addr_set(lunl_addr *a, const struct sockaddr *sa)
+int lunl_addr_unix(lunl_addr *a, const char *path, size_t len)
 {
     memset(a, 0, sizeof *a);
-    if (sa->sa_family == AF_INET)
+    a->un.family = AF_UNIX;
+    if (len > LUNL_PATH_MAX + (size_t)(len > 0 && *path == '\0'))
+        return UV_ENAMETOOLONG;
+    a->un.len = (uint8_t)len;
+    memcpy(a->un.path, path, len);
+    return 0;
+}
+
+void lunl_addr_set(lunl_addr *a, const struct sockaddr *sa, socklen_t size)
+{
+    memset(a, 0, sizeof *a);
+    if (sa->sa_family == AF_INET) {
         memcpy(&a->in, sa, sizeof a->in);
-    else if (sa->sa_family == AF_INET6)
+    } else if (sa->sa_family == AF_INET6) {
         memcpy(&a->in6, sa, sizeof a->in6);
+    } else if (sa->sa_family == AF_UNIX) {
+        const struct sockaddr_un *un = (const struct sockaddr_un *)sa;
+        size_t len = size > PATH_AT ? size - PATH_AT : 0;
+        if (len > 0 && un->sun_path[0] != '\0')
+            len = strnlen(un->sun_path, len);
+        lunl_addr_unix(a, un->sun_path, len);
+    }
 }
 
 void lunl_addr_set_port(lunl_addr *a, int port)
@@ -37,9 +60,47 @@ void lunl_addr_set_port(lunl_addr *a, int port)
         a->in.sin_port = htons((uint16_t)port);
 }
 
-socklen_t lunl_addr_size(const lunl_addr *a)
+int lunl_addr_port(const lunl_addr *a)
 {
-    return a->sa.sa_family == AF_INET6 ? sizeof a->in6 : sizeof a->in;
+    return ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
+}
+
+void lunl_addr_credentials(lunl_addr *a, int fd)
+{
+    struct ucred who;
+    socklen_t size = sizeof who;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0)
+        return;
+    a->un.known = true;
+    a->un.pid = who.pid;
+    a->un.uid = who.uid;
+    a->un.gid = who.gid;
+}
+
+socklen_t lunl_addr_system(const lunl_addr *a, struct sockaddr_storage *sa)
+{
+    memset(sa, 0, sizeof *sa);
+    if (a->sa.sa_family == AF_UNIX) {
+        struct sockaddr_un *un = (struct sockaddr_un *)sa;
+        un->sun_family = AF_UNIX;
+        memcpy(un->sun_path, a->un.path, a->un.len);
+        return (socklen_t)(PATH_AT + a->un.len + (a->un.path[0] != '\0'));
+    }
+    socklen_t size = a->sa.sa_family == AF_INET6 ? sizeof a->in6 : sizeof a->in;
+    memcpy(sa, a, size);
+    return size;
+}
+
+size_t lunl_addr_room(const lunl_addr *a)
+{
+    size_t room =
+        a->sa.sa_family == AF_UNIX ? offsetof(lunl_unix_addr, path) + a->un.len : 0;
+    return room > sizeof a->in6 ? room : sizeof a->in6;
+}
+
+void lunl_addr_copy(lunl_addr *to, const lunl_addr *a)
+{
+    memcpy(to, a, lunl_addr_room(a));
 }
 
 /* The host alone; false if there is no address. The port. */
@@ -61,8 +122,22 @@ static bool host_text(const lunl_addr *a, char *buf, size_t size, int *port)
     return true;
 }
 
+static const char *unix_text(const lunl_unix_addr *a, char *buf)
+{
+    if (a->len == 0)
+        return strcpy(buf, "unix socket");
+    memcpy(buf, a->path, a->len);
+    buf[a->len] = '\0';
+    for (size_t i = 0; i < a->len; i++)
+        if (buf[i] == '\0')
+            buf[i] = '@';
+    return buf;
+}
+
 const char *lunl_addr_text(const lunl_addr *a, char *buf)
 {
+    if (a->sa.sa_family == AF_UNIX)
+        return unix_text(&a->un, buf);
     char host[INET6_ADDRSTRLEN + UV_IF_NAMESIZE + 2];
     int port;
     if (!host_text(a, host, sizeof host, &port))
@@ -72,8 +147,34 @@ const char *lunl_addr_text(const lunl_addr *a, char *buf)
     return buf;
 }
 
+static void set_integer(lua_State *L, const char *name, lua_Integer n)
+{
+    lua_pushinteger(L, n);
+    lua_setfield(L, -2, name);
+}
+
+static void push_unix(lua_State *L, const lunl_unix_addr *a)
+{
+    lua_createtable(L, 0, 5);
+    lua_pushliteral(L, "unix");
+    lua_setfield(L, -2, "family");
+    if (a->len > 0) {
+        lua_pushlstring(L, a->path, a->len);
+        lua_setfield(L, -2, "path");
+    }
+    if (a->known) {
+        set_integer(L, "pid", a->pid);
+        set_integer(L, "uid", a->uid);
+        set_integer(L, "gid", a->gid);
+    }
+}
+
 void lunl_addr_push(lua_State *L, const lunl_addr *a)
 {
+    if (a->sa.sa_family == AF_UNIX) {
+        push_unix(L, &a->un);
+        return;
+    }
     char host[INET6_ADDRSTRLEN + UV_IF_NAMESIZE + 2];
     int port;
     bool known = host_text(a, host, sizeof host, &port);
@@ -82,22 +183,40 @@ void lunl_addr_push(lua_State *L, const lunl_addr *a)
         return;
     lua_pushstring(L, host);
     lua_setfield(L, -2, "host");
-    lua_pushinteger(L, port);
-    lua_setfield(L, -2, "port");
+    set_integer(L, "port", port);
     lua_pushstring(L, a->sa.sa_family == AF_INET6 ? "inet6" : "inet");
     lua_setfield(L, -2, "family");
 }
 
-const char *lunl_check_host(lua_State *L, int arg)
+const char *lunl_check_host_value(lua_State *L, int arg)
 {
     size_t len;
-    const char *host = lunl_check_string(L, arg, &len);
+    const char *host = lua_tolstring(L, -1, &len);
     if (strlen(host) != len)
         lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "host name contains a NUL byte");
     if (len > LUNL_HOST_MAX)
         lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "host name is longer than %d bytes",
                        LUNL_HOST_MAX);
     return host;
+}
+
+const char *lunl_check_host(lua_State *L, int arg)
+{
+    lunl_check_string(L, arg, NULL);
+    lua_pushvalue(L, arg);
+    const char *host = lunl_check_host_value(L, arg);
+    lua_pop(L, 1);
+    return host;
+}
+
+const char *lunl_check_socket_path(lua_State *L, int arg, size_t *len)
+{
+    const char *path = lunl_check_string(L, arg, len);
+    if (*len == 0)
+        lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "empty path");
+    if (*path != '\0' && strlen(path) != *len)
+        lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "path contains a NUL byte");
+    return path;
 }
 
 void lunl_error_addr(lua_State *L, int err, const char *syscall, const char *text)

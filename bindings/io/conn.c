@@ -46,7 +46,7 @@ bool lunl_conn_lingers(lunl_handle *h)
 
 bool lunl_conn_asked(const lunl_conn *c)
 {
-    return !c->box || lun_park_waiting(&c->box->readers);
+    return !c->box || (c->layer && c->layer->urgent) || lun_park_waiting(&c->box->readers);
 }
 
 void lunl_conn_stop(lunl_conn *c)
@@ -61,9 +61,24 @@ void lunl_conn_stop(lunl_conn *c)
  */
 void lunl_conn_deafen(lunl_conn *c)
 {
+    const lunl_transport *t = c->layer ? c->layer->below : c->via;
     lunl_buffer_free(&c->h.loop->loop, &c->in);
     if (!c->reading && !c->eof)
         c->reading = c->via->start(c) == 0;
+    if (t->lingers)
+        t->lingers(c);
+}
+
+void lunl_conn_ready(lunl_conn *c)
+{
+    if (lunl_conn_asked(c)) {
+        c->turned_away = false;
+        lun_park_grant(&c->box->readers);
+        return;
+    }
+    if (c->turned_away)
+        lunl_conn_stop(c);
+    c->turned_away = !c->turned_away;
 }
 
 /* Something has come, or all: the reader looks if it is worth it. */
@@ -77,14 +92,31 @@ static void look_again(lunl_conn *c)
         lun_park_grant(&c->box->readers);
 }
 
+static void add(lunl_conn *c, const char *p, size_t n, bool lent)
+{
+    if (c->in.p && p == c->in.p + c->in.end)
+        c->in.end += n;
+    else if (!lunl_buffer_arrived(&c->h.loop->loop, &c->in, p, n, lent))
+        c->read_error = UV_ENOMEM;
+}
+
+void lunl_conn_add(lunl_conn *c, const char *p, size_t n)
+{
+    add(c, p, n, true);
+}
+
+void lunl_conn_over(lunl_conn *c, int error)
+{
+    c->eof = error == 0;
+    c->read_error = error;
+    lunl_conn_stop(c);
+}
+
 void lunl_conn_deliver(lunl_conn *c, const char *p, size_t n)
 {
     if (!c->box)
         return;
-    if (c->in.p && p == c->in.p + c->in.end)
-        c->in.end += n;
-    else if (!lunl_buffer_append(&c->h.loop->loop, &c->in, p, n))
-        c->read_error = UV_ENOMEM;
+    add(c, p, n, false);
     look_again(c);
 }
 
@@ -115,8 +147,20 @@ void lunl_conn_ended(lunl_conn *c, int error)
 
 /* ---- writing ---- */
 
-static void give_back(lunl_output *o)
+lunl_output *lunl_output_new(lunl_conn *c, size_t n)
 {
+    lunl_output *o = lun_loop_alloc(&c->h.loop->loop, sizeof *o + n);
+    if (!o)
+        return NULL;
+    o->c = c;
+    o->size = o->left = n;
+    c->outputs++;
+    return o;
+}
+
+void lunl_output_free(lunl_output *o)
+{
+    o->c->outputs--;
     lun_loop_free(&o->c->h.loop->loop, o, sizeof *o + o->size);
 }
 
@@ -125,6 +169,11 @@ static void went_on(lunl_conn *c)
 {
     if (c->h.closing)
         return;
+    if (c->write_error && c->layer) {
+        c->layer->broken(c);
+        if (c->h.closing)
+            return;
+    }
     if (c->queued == 0 && c->shut_due && !c->write_error) {
         c->shut_due = false;
         c->write_error = c->via->half_close(c);
@@ -132,7 +181,7 @@ static void went_on(lunl_conn *c)
     if (!c->box) {
         if (lunl_conn_spent(c))
             lunl_handle_close(&c->h);
-    } else if (c->write_error || c->queued <= c->low) {
+    } else if (c->write_error || lunl_conn_weight(c) <= c->low) {
         lun_park_grant_all(&c->box->writers);
     }
 }
@@ -143,7 +192,7 @@ void lunl_output_sent(lunl_output *o, size_t n)
     o->left -= n;
     c->queued -= n;
     if (o->left == 0)
-        give_back(o);
+        lunl_output_free(o);
     went_on(c);
 }
 
@@ -151,7 +200,7 @@ void lunl_output_failed(lunl_output *o, int error)
 {
     lunl_conn *c = o->c;
     c->queued -= o->left;
-    give_back(o);
+    lunl_output_free(o);
     if (!c->write_error)
         c->write_error = error;
     went_on(c);

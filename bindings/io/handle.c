@@ -5,11 +5,17 @@
  */
 #include "handle.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 static const uint64_t LINGER =
     1000000000; /* ns that output has to get out when its loop closes */
+static const uint64_t NO_SPARE =
+    100000000; /* ns without a collection after one that has given back no descriptor, and ... */
+enum { NO_SPARE_SHARE = 20 }; /* ... so many times as long as that took */
 
 lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop)
 {
@@ -25,8 +31,16 @@ lunl_io *lunl_io_of(lua_State *L, lunl_loop *loop)
     lun_list_init(&io->ops);
     lun_list_init(&io->records);
     lun_list_init(&io->watchers);
+    io->most_read = io->most_write = SIZE_MAX;
     loop->io = io;
     return io;
+}
+
+void lunl_short_io(lua_State *L, lunl_loop *loop, size_t most_read, size_t most_write)
+{
+    lunl_io *io = lunl_io_of(L, loop);
+    io->most_read = most_read;
+    io->most_write = most_write;
 }
 
 void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods,
@@ -68,6 +82,27 @@ void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx)
     lua_getiuservalue(L, idx, 1);
     lua_setfield(L, -2, "source_traceback");
     lunl_report(L, loop, "leak");
+}
+
+static bool has_spare(const lunl_loop *loop)
+{
+    int fd = fcntl(uv_backend_fd(loop->loop.uv), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return errno != EMFILE;
+    close(fd);
+    return true;
+}
+
+void lunl_spare_descriptor(lua_State *L, lunl_loop *loop)
+{
+    lunl_io *io = lunl_io_of(L, loop);
+    uint64_t now = uv_hrtime();
+    if (now < io->no_spare || has_spare(loop))
+        return;
+    lunl_collect(L);
+    uint64_t took = uv_hrtime() - now;
+    if (!has_spare(loop))
+        io->no_spare = now + took + NO_SPARE + took * NO_SPARE_SHARE;
 }
 
 void lunl_orphan(lun_future *f)
@@ -137,8 +172,11 @@ lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n)
         return n;
     for (lun_link *l = io->handles.next; l != &io->handles; l = l->next) {
         lunl_handle *h = lun_container(l, lunl_handle, link);
-        const char *type =
-            h->uv ? uv_handle_type_name(uv_handle_get_type(h->uv)) : "memory";
+        if (h->kind->lasts)
+            continue;
+        const char *type = h->uv           ? uv_handle_type_name(uv_handle_get_type(h->uv))
+                           : h->kind->name ? h->kind->name
+                                           : "memory";
         n = lunl_probe_row(L, n, "handle", type ? type : "handle", h->site, 0);
         lua_rawgeti(L, -1, n);
         lua_pushlightuserdata(L, h);
@@ -252,6 +290,7 @@ void lunl_handles_close(lunl_loop *loop)
     lunl_io *io = loop->io;
     if (!io)
         return;
+    io->over = true;
     /* First the requests: one that nobody took has a handle of its own, which it closes. */
     lunl_ops_close(io);
     for (lun_link *l = io->handles.next, *next; l != &io->handles; l = next) {
@@ -268,6 +307,8 @@ void lunl_handles_close(lunl_loop *loop)
     let_go(io);
     lunl_watchers_close(io);
     lun_loop_free(&loop->loop, io->chunk, LUNL_CHUNK);
+    while (io->n_spare > 0)
+        lun_loop_free(&loop->loop, io->spare[--io->n_spare], LUNL_CHUNK);
     lun_loop_free(&loop->loop, io, sizeof *io);
     loop->io = NULL;
 }

@@ -22,17 +22,18 @@
 
 #include "../lunl.h"
 
-/* Bytes of the read buffer that the streams of a loop share. */
+/* Bytes of the read buffer that the streams of a loop share, and how many of them are kept. */
 #if defined(LUN_CHAOS)
-enum { LUNL_CHUNK = 1000 };
+enum { LUNL_CHUNK = 1000, LUNL_SPARES = 1 };
 #else
-enum { LUNL_CHUNK = 65536 };
+enum { LUNL_CHUNK = 65536, LUNL_SPARES = 8 };
 #endif
 
 typedef struct lunl_handle lunl_handle;
 typedef struct lunl_polls lunl_polls;
 
 typedef struct lunl_handle_kind {
+    const char *name; /* without libuv: as lists of what is open name it */
     /* Law 2; may be NULL. */
     void (*closing)(lunl_handle *h);
     /* libuv knows its descriptor no more: the place to close one that is our own; may be NULL. */
@@ -43,6 +44,8 @@ typedef struct lunl_handle_kind {
     bool (*lingers)(lunl_handle *h);
     /* Without libuv: its job if that is queued or running, else NULL. */
     lun_job *(*queued)(lunl_handle *h);
+    /* It lives as long as its loop and is nobody's to close: what is left behind does not name it. */
+    bool lasts;
 } lunl_handle_kind;
 
 struct lunl_handle {
@@ -63,7 +66,14 @@ typedef struct lunl_io {
     lun_link watchers; /* ring of all functions that are waited for, see callback.c */
     lun_link records;  /* ring of lunl_record.link */
     char *chunk;       /* owned; LUNL_CHUNK bytes, or NULL until somebody reads */
-    lunl_polls *polls; /* poll.c's own */
+    char *spare[LUNL_SPARES]; /* owned: more of them, for buffer.c */
+    unsigned n_spare;
+    size_t most_read, most_write; /* bytes of a socket in one go; the probe's short_io */
+    lunl_polls *polls;            /* poll.c's own */
+    uint64_t
+        no_spare;   /* ns: until then no collection is made for the sake of descriptors */
+    void *stdio[3]; /* stdio.c's own: kept streams, or NULL */
+    bool over;      /* the loop closes: what lingers now may be told to end */
 } lunl_io;
 
 /* The record of `loop`; raises if there is no memory. */
@@ -99,6 +109,13 @@ void lunl_handle_close(lunl_handle *h);
 /* For the job of a closing one without libuv: the memory goes. */
 void lunl_handle_gone(lunl_handle *h);
 
+/*
+ * Before a descriptor is asked for: if there is none left, a full collection gives back those of
+ * what was dropped unclosed. One that was in vain is not repeated for a while. Finalisers may run,
+ * so nothing may be half done.
+ */
+void lunl_spare_descriptor(lua_State *L, lunl_loop *loop);
+
 /* op.c: the loop closes: releases the ops that dead coroutines hold. */
 void lunl_ops_close(lunl_io *io);
 
@@ -106,8 +123,10 @@ void lunl_ops_close(lunl_io *io);
  * over. */
 void lunl_polls_forget(lunl_loop *loop, int fd);
 
-/* signal.c: the number of "SIGTERM" or "TERM", 0 if there is none. */
+/* signal.c: the number of "SIGTERM" or "TERM", 0 if there is none; and the other way round. */
+enum { LUNL_SIGNAL_NAME = 16 };
 int lunl_signal_number(const char *name);
+const char *lunl_signal_name(int number, char *buf); /* LUNL_SIGNAL_NAME bytes */
 
 /* A userdata that the runtime holds for as long as something in C points at it. */
 typedef struct lunl_record {

@@ -22,11 +22,12 @@ typedef struct end {
     lun_link outputs;       /* lunl_output.link: accepted for writing, not on the way yet */
     lunl_buffer wire;       /* on the way to this end */
     uint64_t read, written; /* bytes that have passed */
-    int cut;      /* what reading gives behind the last byte, if `over`: 0, the end */
-    int lost;     /* what writing gives since the other end has closed */
-    bool over;    /* the other end writes no more */
-    bool arrived; /* opts.delay is over for the next chunk */
-    bool queued;  /* law 2 */
+    int cut;        /* what reading gives behind the last byte, if `over`: 0, the end */
+    int lost;       /* what writing gives since the other end has closed */
+    bool over;      /* the other end writes no more */
+    bool arrived;   /* opts.delay is over for the next chunk */
+    bool queued;    /* law 2 */
+    size_t passing; /* bytes that its connection gets right now: they count as read */
 } end;
 
 static end *end_of(lunl_conn *c)
@@ -200,9 +201,12 @@ static void hand_over(end *e)
     n = least(least(n, e->opts.max_read), fault->at - e->read);
     e->read += n;
     e->arrived = false;
+    end *other = e->other; /* the connection may begin to close */
+    e->passing = n;
     lunl_conn_arrived(c, p, n);
+    e->passing = 0;
     if (from)
-        passed(e->other, from, n);
+        passed(other, from, n);
     else
         lunl_buffer_take(loop_of(e), &e->wire, n);
     if (deaf(e))
@@ -295,7 +299,10 @@ static const lunl_transport memory_transport = {.name = "memory",
 static void end_closing(lunl_handle *h)
 {
     end *e = (end *)h, *o = e->other;
-    bool unread = lunl_buffer_size(&e->wire) > 0 || (o && first_output(o));
+    size_t left = lunl_buffer_size(&e->wire);
+    for (lun_link *l = o ? o->outputs.next : NULL; l && l != &o->outputs; l = l->next)
+        left += lun_container(l, lunl_output, link)->left;
+    bool unread = left > e->passing;
     bool unsent = first_output(e) || e->c.write_error;
     lunl_conn_closing(h);
     lun_timer_stop(loop_of(e), &e->timer);

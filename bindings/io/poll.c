@@ -7,23 +7,32 @@
  * watch is gone from the kernel's set without a word, and its number may come back as
  * another file: so adding always registers anew, and a socket of ours with that number ends
  * the watch.
+ *
+ * libuv tells the kernel of a watch only when it polls, and aborts if the descriptor is not
+ * one any more, or cannot be watched. So those that it is about to tell of are looked at just
+ * before: one whose file is gone is looked for no more, and its callbacks are called once, to
+ * meet the error.
  */
 #include "handle.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct watch {
     lunl_handle h; /* first */
     uv_poll_t poll;
     int fd;                        /* the user's */
+    struct stat is;                /* the file that it was when the watch was made */
     lunl_watcher *reader, *writer; /* owned; NULL: not wanted */
+    lun_link fresh;                /* in polls->fresh until libuv polls, or alone */
 } watch;
 
 struct lunl_polls {
     watch **by_fd; /* owned */
     size_t room;
+    lun_link fresh; /* ring of watch.fresh */
 };
 
 static watch *find(const lunl_loop *loop, int fd)
@@ -36,6 +45,7 @@ static watch *find(const lunl_loop *loop, int fd)
 static void watch_closing(lunl_handle *h)
 {
     watch *w = (watch *)h;
+    lun_list_drop(&w->fresh);
     if (find(h->loop, w->fd) != w)
         return;
     /* Not closed from here: `lunation test` closes what a test has left. */
@@ -64,10 +74,40 @@ static void due(lunl_watcher *w)
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
+/* True if the descriptor still is the file that it was. */
+static bool same_file(const watch *w)
+{
+    struct stat now;
+    return fstat(w->fd, &now) == 0 && now.st_dev == w->is.st_dev &&
+           now.st_ino == w->is.st_ino && (now.st_mode & S_IFMT) == (w->is.st_mode & S_IFMT);
+}
+
+/* libuv is about to poll. */
+static void look_at_fresh(lun_loop *loop)
+{
+    lunl_polls *polls = ((const lunl_io *)lunl_loop_of(loop)->io)->polls;
+    loop->polls = NULL;
+    while (!lun_list_alone(&polls->fresh)) {
+        watch *w = lun_container(polls->fresh.next, watch, fresh);
+        lun_list_drop(&w->fresh);
+        if (same_file(w))
+            continue;
+        uv_poll_stop(&w->poll);
+        due(w->reader);
+        due(w->writer);
+    }
+}
+
 static int start(watch *w)
 {
     int mask = (w->reader ? UV_READABLE : 0) | (w->writer ? UV_WRITABLE : 0);
-    return uv_poll_start(&w->poll, mask, on_poll);
+    int err = uv_poll_start(&w->poll, mask, on_poll);
+    if (err != 0)
+        return err;
+    lun_list_drop(&w->fresh);
+    lun_list_push(&((const lunl_io *)w->h.loop->io)->polls->fresh, &w->fresh);
+    w->h.loop->loop.polls = look_at_fresh;
+    return 0;
 }
 
 /*
@@ -105,6 +145,7 @@ static void reserve(lua_State *L, lunl_loop *loop, int fd)
         if (!io->polls)
             lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
         *io->polls = (lunl_polls){0};
+        lun_list_init(&io->polls->fresh);
     }
     lunl_polls *polls = io->polls;
     size_t room = polls->room ? polls->room : 16;
@@ -137,8 +178,9 @@ static _Noreturn void fail(lua_State *L, int fd, int err, const char *call)
  */
 static watch *open_watch(lua_State *L, lunl_loop *loop, int fd, const char *call)
 {
+    struct stat is;
     int flags = fcntl(fd, F_GETFL);
-    if (flags < 0)
+    if (flags < 0 || fstat(fd, &is) != 0)
         fail(L, fd, uv_translate_sys_error(errno), call);
     reserve(L, loop, fd);
     watch *w = lunl_handle_new(loop, &watch_kind, sizeof *w);
@@ -153,6 +195,8 @@ static watch *open_watch(lua_State *L, lunl_loop *loop, int fd, const char *call
     }
     lunl_handle_opened(&w->h, (uv_handle_t *)&w->poll);
     w->fd = fd;
+    w->is = is;
+    lun_list_init(&w->fresh);
     ((lunl_io *)loop->io)->polls->by_fd[fd] = w;
     return w;
 }
@@ -163,6 +207,10 @@ static int add(lua_State *L, const char *call, bool writer)
     int fd = (int)lunl_check_integer(L, 2, 0, INT_MAX);
     lunl_check_callable(L, 3);
     watch *w = find(loop, fd);
+    if (w && !same_file(w)) {
+        lunl_polls_forget(loop, fd);
+        w = NULL;
+    }
     if (!w)
         w = open_watch(L, loop, fd, call);
     /* From here on a watch without functions, after an error, is a watch that ends. */
@@ -201,8 +249,8 @@ static int take_away(lua_State *L, bool writer)
 }
 
 /* --- loop:add_reader(fd, callback, ...): callback(...) is called in the loop whenever the
- * descriptor (an integer) is readable, until remove_reader; take it away before the
- * descriptor is closed. A reader that it had is replaced. Throws OSError "add_reader fd:
+ * descriptor (an integer) is readable or in trouble, until remove_reader; take it away before the
+ * descriptor is closed: closed earlier, it is called once more, or never. A reader that it had is replaced. Throws OSError "add_reader fd:
  * CODE" (EPERM for a regular file), RuntimeError for a descriptor of a stream. Does not
  * suspend. */
 static int l_add_reader(lua_State *L)
@@ -242,6 +290,7 @@ void lunl_polls_close(lua_State *L, lunl_loop *loop)
     if (!io)
         return;
     lunl_polls *polls = io->polls;
+    loop->loop.polls = NULL;
     for (size_t fd = 0; polls && fd < polls->room; fd++)
         if (polls->by_fd[fd])
             lunl_polls_forget(loop, (int)fd);

@@ -10,9 +10,9 @@
  * A read in progress has its arguments at 1 .. base and its results behind them; the
  * context of its continuation is base * 4 + how the arguments are to be understood.
  */
-enum call { FORMATS, CALL_SOME, CALL_UNTIL };
+enum call { FORMATS, CALL_SOME, CALL_UNTIL, CALL_PEEK };
 
-static const char *const call_name[] = {"read", "read_some", "read_until"};
+static const char *const call_name[] = {"read", "read_some", "read_until", "peek"};
 
 /* The `i`th wish of a call whose arguments have been checked. */
 static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, lunl_want *w)
@@ -20,7 +20,7 @@ static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, lunl
     *w = (lunl_want){0};
     if (call == FORMATS) {
         lunl_check_format(L, 2 + i, w);
-    } else if (call == CALL_SOME) {
+    } else if (call == CALL_SOME || call == CALL_PEEK) {
         w->kind = LUNL_SOME;
         w->n = lua_isnil(L, 2) ? LUNL_SOME_MAX : (size_t)lua_tointeger(L, 2);
     } else {
@@ -30,24 +30,29 @@ static void wish(lua_State *L, const lunl_stream *s, enum call call, int i, lunl
     }
 }
 
+enum {
+    PULLS =
+        16 /* so often in a row a read takes more at once, then others have their turn */
+};
+
 static int on_readable(lua_State *L, int status, lua_KContext ctx);
 
-static int wait_for_bytes(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
-                          size_t need, lua_KContext ctx)
+void lunl_stream_wait(lua_State *L, lun_task *t, lunl_stream *s, size_t need,
+                      const char *what)
 {
     lunl_conn *c = s->c;
+    lunl_buffer_settle(&c->h.loop->loop, &c->in);
     c->need = need > SIZE_MAX - s->taken ? SIZE_MAX : s->taken + need;
     if (!c->reading) {
         int err = c->via->start(c);
         if (err == UV_ENOMEM)
             lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
         if (err != 0)
-            lunl_stream_fail(L, s, err, call_name[ctx & 3]);
+            lunl_stream_fail(L, s, err, what);
         c->reading = true;
     }
     s->reader = true;
     lun_park_wait(&s->readers, t);
-    return lunl_suspend(L, S, ctx, on_readable);
 }
 
 /* What the buffer holds for `w`, the next wish. */
@@ -65,11 +70,30 @@ static enum lunl_found look(lunl_stream *s, const lunl_want *w, lunl_look *k)
     return found;
 }
 
+/*
+ * A string of `n` bytes was made. The collector's work grows with the number of objects, its pace
+ * with their bytes: in a small heap through which much data flows it would do little else. There
+ * three bytes of four in a big string are not counted.
+ */
+static void discount(lua_State *L, size_t n)
+{
+#if LUA_VERSION_NUM == 504
+    enum { BIG = 8192, SMALL_HEAP = 4096 /* KiB */, MOST = 1 << 20 };
+    if (n >= BIG && n <= MOST && lua_gc(L, LUA_GCCOUNT) < SMALL_HEAP &&
+        lua_gc(L, LUA_GCISRUNNING))
+        lua_gc(L, LUA_GCSTEP, -(int)(n / 1024 * 3 / 4));
+#else
+    (void)L;
+    (void)n;
+#endif
+}
+
 /* The wish that was granted; false: no further one is looked at. */
 static bool take(lua_State *L, lunl_stream *s, enum call call, const lunl_want *w,
                  const lunl_look *k)
 {
     bool goes_on = lunl_push_found(L, w, k);
+    discount(L, k->give);
     /* A finaliser that ran just now may have closed the stream. */
     if (!s->c)
         lunl_stream_fail(L, s, UV_ECANCELED, call_name[call]);
@@ -85,7 +109,8 @@ static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
     enum call call = ctx & 3;
     int base = (int)(ctx >> 2), n = call == FORMATS ? base - 1 : 1;
     bool goes_on = true;
-    for (int i = lua_gettop(L) - base; goes_on && i < n; i++) {
+    int pulls = 0;
+    for (int i = lua_gettop(L) - base; goes_on && i < n;) {
         char text[LUNL_ADDR_TEXT];
         lunl_want w;
         lunl_look k;
@@ -93,9 +118,13 @@ static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
         enum lunl_found found = look(s, &w, &k);
         switch (found) {
         case LUNL_MORE:
-            return wait_for_bytes(L, S, t, s, k.need, ctx);
+            if (pulls++ < PULLS && s->c->via->pull && s->c->via->pull(s->c))
+                continue;
+            lunl_stream_wait(L, t, s, k.need, call_name[call]);
+            return lunl_suspend(L, S, ctx, on_readable);
         case LUNL_GOT:
             goes_on = take(L, s, call, &w, &k);
+            i++;
             break;
         case LUNL_END:
             lua_pushnil(L);
@@ -107,7 +136,9 @@ static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
             lunl_throw_found(L, found, &w, &k, lunl_stream_text(s, text));
         }
     }
-    lunl_buffer_take(&s->c->h.loop->loop, &s->c->in, s->taken);
+    if (call != CALL_PEEK)
+        lunl_buffer_take(&s->c->h.loop->loop, &s->c->in, s->taken);
+    lunl_buffer_settle(&s->c->h.loop->loop, &s->c->in);
     return lua_gettop(L) - base;
 }
 
@@ -161,17 +192,28 @@ static int l_read(lua_State *L)
     return read_formats(L, lunl_S(L));
 }
 
+static int read_some(lua_State *L, lunl_state *S, enum call call)
+{
+    lunl_stream *s = lunl_open_stream(L, S, call_name[call]);
+    lua_settop(L, 2);
+    if (!lua_isnil(L, 2))
+        lunl_check_integer(L, 2, 1, LUA_MAXINTEGER);
+    return begin(L, S, s, call);
+}
+
 /* --- stream:read_some(max) -> the bytes that are there, at least one, at most `max` (64
  * KiB if nil), or nil at the end of the stream. Throws as read does. Suspends until there
  * is a byte; cancelled, it has consumed nothing. */
 static int l_read_some(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    lunl_stream *s = lunl_open_stream(L, S, "read_some");
-    lua_settop(L, 2);
-    if (!lua_isnil(L, 2))
-        lunl_check_integer(L, 2, 1, LUA_MAXINTEGER);
-    return begin(L, S, s, CALL_SOME);
+    return read_some(L, lunl_S(L), CALL_SOME);
+}
+
+/* --- stream:peek(max) -> what read_some(max) would give, which stays there to be read. Throws and
+ * suspends as that does. */
+static int l_peek(lua_State *L)
+{
+    return read_some(L, lunl_S(L), CALL_PEEK);
 }
 
 /* --- stream:read_until(sep, max) -> all bytes up to and with the string `sep`, or nil at
@@ -228,8 +270,6 @@ static int l_lines(lua_State *L)
     return 1;
 }
 
-const luaL_Reg lunl_read_methods[] = {{"read", l_read},
-                                      {"read_some", l_read_some},
-                                      {"read_until", l_read_until},
-                                      {"lines", l_lines},
-                                      {NULL, NULL}};
+const luaL_Reg lunl_read_methods[] = {
+    {"read", l_read}, {"read_some", l_read_some}, {"read_until", l_read_until},
+    {"peek", l_peek}, {"lines", l_lines},         {NULL, NULL}};

@@ -5,6 +5,7 @@
  * when accepting ends, by close() or by a cancel, is waited for.
  */
 #include "server.h"
+#include "tls.h"
 
 static const uint64_t REPORT_INTERVAL =
     1000000000;                  /* ns between two reports of failing accepts */
@@ -90,9 +91,10 @@ static void start(lua_State *L, lunl_loop *loop, lunl_server *sv)
     lua_setiuservalue(L, stream + 1, 2);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, stream + 1, 3);
+    bool tls = sv->tls && lunl_tls_push_serve(L);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, stream);
-    lunl_task *t = lunl_spawn(L, loop, 1, 0);
+    lunl_task *t = lunl_spawn(L, loop, tls ? 2 : 1, 0);
     lua_setiuservalue(L, stream + 1, 1);
     lunl_record_hold(L, loop, &k->record);
     k->record.over = on_loop_close;
@@ -112,13 +114,16 @@ static void report_accept(lua_State *L, lunl_loop *loop, lunl_server *sv, int er
     if (sv->reported && now - sv->reported < REPORT_INTERVAL)
         return;
     sv->reported = now;
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     lua_pushliteral(L, "Accept failed");
     lua_setfield(L, -2, "message");
     lunl_error_addr(L, err, "accept", lunl_addr_text(&sv->addr, text));
     lua_setfield(L, -2, "exception");
     lua_pushvalue(L, 1);
     lua_setfield(L, -2, "server");
+    lua_pushinteger(L, (lua_Integer)(sv->failed - sv->told));
+    lua_setfield(L, -2, "failed");
+    sv->told = sv->failed;
     lunl_report(L, loop, "accept");
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server.h - a listening socket: server.c makes, accepts and closes, serve.c runs a handler
- * for each connection.
+ * server.h - a listening socket: listen.c and unix.c make it, server.c accepts and closes, serve.c
+ * runs a handler for each connection.
  *
  * libuv accepts by itself and, when descriptors run out, turns peers away without a word.
  * So the socket is ours and libuv only says when it is readable: connections that cannot be
@@ -11,6 +11,8 @@
 #define LUNL_IO_SERVER_H
 
 #include "net.h"
+
+#include <sys/stat.h>
 
 typedef struct lunl_server lunl_server;
 
@@ -22,6 +24,9 @@ typedef struct lunl_listener {
     lunl_socket *ready; /* accepted, but its Lua object could not be made; owned, or NULL */
     lunl_addr ready_peer;
     bool polling;
+    struct stat
+        made; /* of `file` when it was made; st_ino 0: there is none to be removed */
+    char file[];
 } lunl_listener;
 
 struct lunl_server {
@@ -31,11 +36,21 @@ struct lunl_server {
     lun_park leavers;   /* the task in serve that waits for the last connection to end */
     lun_link live;      /* ring of the connections of serve, in order of creation */
     lunl_addr addr;
-    lunl_net_opts opts; /* of accepted connections */
-    uint64_t reported;  /* ns: when a failing accept was last reported */
+    lunl_net_opts opts;        /* of accepted connections */
+    uint64_t accepted, failed; /* how many accepts */
+    uint64_t told;             /* of `failed`, when it was last reported ... */
+    uint64_t reported;         /* ... and when that was: ns, 0 for never */
     bool serving;
+    struct lunl_tls_config *tls; /* held: of connections from now on, or NULL */
 };
 
+/* Pushes a closed server. */
+lunl_server *lunl_server_new(lua_State *L, lunl_loop *loop, const lunl_net_opts *opts);
+/*
+ * It owns the socket `fd`, which listens, from now on; and `file`, unless NULL, which goes with
+ * it. 0, or libuv's code and the socket is closed.
+ */
+int lunl_server_listen(lunl_server *sv, lunl_loop *loop, int fd, const char *file);
 /* The server at 1, whatever became of it. */
 lunl_server *lunl_check_server(lua_State *L);
 /* The same, open and of the running loop; else OSError EBADF or RuntimeError. */

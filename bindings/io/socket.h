@@ -8,12 +8,15 @@
 #include "transport.h"
 
 enum {
-    LUNL_HIGH_WATER = 65536, /* a writer waits above this many queued bytes ... */
-    LUNL_LOW_WATER = 16384   /* ... until no more than these are left */
+    LUNL_HIGH_WATER =
+        65536 /* a writer waits above this many queued bytes, unless told otherwise */
 };
 
 typedef struct lunl_socket {
-    lunl_conn c; /* first */
+    lunl_conn c;                      /* first */
+    struct lunl_lingering *lingering; /* owned; NULL: it does not linger */
+    bool more;                        /* a read may find something */
+    bool doubted;                     /* an end was met whose cause is still on its way */
     union {
         uv_handle_t handle;
         uv_stream_t stream;
@@ -22,6 +25,16 @@ typedef struct lunl_socket {
     } uv;
 } lunl_socket;
 
+/* That of sockets; pipe.c builds on it. */
+extern const lunl_transport lunl_socket_transport;
+
+/* Its writer waits above `high`, until a quarter of that is left. */
+static inline void lunl_socket_marks(lunl_socket *k, size_t high)
+{
+    k->c.high = high;
+    k->c.low = high / 4;
+}
+
 /*
  * Makes a connection whose handle is not initialised; NULL: no memory. To be opened, or
  * lunl_handle_discard.
@@ -29,5 +42,11 @@ typedef struct lunl_socket {
 lunl_socket *lunl_socket_new(lunl_loop *loop);
 /* The descriptor of an open one. */
 int lunl_socket_fd(const lunl_socket *k);
+
+/*
+ * libuv writes with write(2), which cannot be told to spare the process when the other end is gone:
+ * from now on SIGPIPE is ignored, if the process has left it at its default (net.c).
+ */
+void lunl_ignore_sigpipe(void);
 
 #endif

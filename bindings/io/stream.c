@@ -4,7 +4,9 @@
  * stream.h; nothing here knows where the bytes come from.
  */
 #include "stream.h"
+#include "tls.h"
 
+#include <stddef.h>
 #include <string.h>
 
 const lunl_type lunl_stream_type = {"Stream"};
@@ -12,11 +14,12 @@ const lunl_type lunl_stream_type = {"Stream"};
 lunl_stream *lunl_stream_new(lua_State *L, lunl_loop *loop, const lunl_transport *via,
                              const lunl_addr *peer, size_t limit)
 {
-    lunl_stream *s = lunl_new(L, &lunl_stream_type, sizeof *s, 1);
+    size_t size = offsetof(lunl_stream, peer) + lunl_addr_room(peer);
+    lunl_stream *s = lunl_new(L, &lunl_stream_type, size, 1);
     lun_park_init(&s->readers, &loop->loop, NULL);
     lun_park_init(&s->writers, &loop->loop, NULL);
     s->via = via;
-    s->peer = *peer;
+    lunl_addr_copy(&s->peer, peer);
     s->limit = limit;
     lunl_box_made(L, loop);
     return s;
@@ -66,7 +69,12 @@ lunl_stream *lunl_check_stream(lua_State *L)
 
 lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
 {
-    lunl_stream *s = lunl_check_stream(L);
+    return lunl_stream_opened(L, S, lunl_check_stream(L), what);
+}
+
+lunl_stream *lunl_stream_opened(lua_State *L, lunl_state *S, lunl_stream *s,
+                                const char *what)
+{
     if (!s->c) {
         char text[LUNL_ADDR_TEXT];
         lunl_stream_text(s, text);
@@ -108,7 +116,8 @@ lun_task *lunl_stream_resumed(lua_State *L, lunl_state *S, lunl_stream *s, bool 
 }
 
 /* --- stream:close() closes the stream; output that `write` accepted still goes out, and what
- * arrives meanwhile is dropped. A task that waits in `read` or `write` gets OSError
+ * arrives meanwhile is dropped; a socket's is given up, by a reset, when for half a minute the
+ * other end has taken nothing. A task that waits in `read` or `write` gets OSError
  * ECANCELED. Closing twice is harmless. Does not suspend. Also called at the end of the block
  * of a `<close>` variable. */
 static int l_close(lua_State *L)
@@ -192,7 +201,9 @@ void lunl_open_stream_type(lua_State *L)
         return;
     lunl_newtype(L, &lunl_stream_type, methods, meta);
     lua_getfield(L, -1, "__index");
+    lunl_register(L, lunl_copy_methods);
     lunl_register(L, lunl_read_methods);
     lunl_register(L, lunl_write_methods);
+    lunl_register(L, lunl_tls_methods);
     lua_pop(L, 2);
 }

@@ -23,12 +23,12 @@ struct lunl_stream {
     lunl_conn *c;              /* NULL once closed; law 1 */
     const lunl_transport *via; /* of the connection that it has or had; static */
     lun_park readers, writers;
-    lunl_addr peer;
     size_t limit;    /* of a line, bytes */
     size_t taken;    /* bytes that the read in progress has used, but not yet consumed */
     size_t searched; /* bytes behind those that are known to hold no separator */
     bool reader, writer; /* a task is suspended in a read; in a write or shutdown */
     bool shut;           /* no more writing */
+    lunl_addr peer;      /* last: there is only as much of it as it needs */
 };
 
 extern const lunl_type lunl_stream_type;
@@ -55,6 +55,9 @@ lunl_stream *lunl_check_stream(lua_State *L);
 /* The same, open and of the running loop; else OSError EBADF "what address: closed" or
  * RuntimeError. */
 lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what);
+/* `s`, if it is open and of the running loop; else as above. */
+lunl_stream *lunl_stream_opened(lua_State *L, lunl_state *S, lunl_stream *s,
+                                const char *what);
 /*
  * In a continuation: the task, which has waited in `s` and taken its mark `busy` off. Throws the
  * CancelledError, or OSError ECANCELED "what address: CODE" if the stream was closed meanwhile.
@@ -64,6 +67,18 @@ lun_task *lunl_stream_resumed(lua_State *L, lunl_state *S, lunl_stream *s, bool 
 /* Throws the OSError "what address: CODE". */
 _Noreturn void lunl_stream_fail(lua_State *L, lunl_stream *s, int err, const char *what);
 
+/*
+ * read.c: the running task, which then suspends, will be woken when there are `need` bytes behind
+ * s->taken, perhaps earlier, or no more come. Throws if the system refuses.
+ */
+void lunl_stream_wait(lua_State *L, lun_task *t, lunl_stream *s, size_t need,
+                      const char *what);
+/* write.c: accepts `n` bytes at `p`, now or into the queue: 0 or libuv's code; *taken: how many. */
+int lunl_conn_write(lunl_conn *c, const char *p, size_t n, size_t *taken);
+/* write.c: half closes, or does it later, when the queue is out: 0 or libuv's code. */
+int lunl_stream_shut(lunl_stream *s, bool *later);
+
+extern const luaL_Reg lunl_copy_methods[];  /* copy.c */
 extern const luaL_Reg lunl_read_methods[];  /* read.c */
 extern const luaL_Reg lunl_write_methods[]; /* write.c */
 

@@ -6,7 +6,7 @@
  *
  * Laws:
  *  1. A transport delivers between start and stop alone, from a callback of libuv or a job of
- *     the ready queue, never inside start.
+ *     the ready queue, never inside start; or it is asked to at once, by pull.
  *  2. What was offered and not taken comes again as an output. Outputs go in order; each is
  *     given back once, and no later than its connection begins to close.
  *  3. A transport touches no Lua; only stream.c, read.c and write.c do.
@@ -39,6 +39,11 @@ typedef struct lunl_transport {
     int (*start)(lunl_conn *c);
     /* They no longer are. */
     void (*stop)(lunl_conn *c);
+    /*
+     * The reader, who runs, would wait next. Calls lunl_conn_add or lunl_conn_over if it is
+     * likely that something is there and it is, and then returns true; NULL: it never is.
+     */
+    bool (*pull)(lunl_conn *c);
     /* Takes what it can at once: how many bytes, UV_EAGAIN for none, or libuv's code. */
     ssize_t (*offer)(lunl_conn *c, const uv_buf_t *bufs, unsigned n);
     /* Takes `o`, which is counted in c->queued, over: 0, or libuv's code and `o` is still the
@@ -48,6 +53,8 @@ typedef struct lunl_transport {
     int (*half_close)(lunl_conn *c);
     /* The address of this end: 0 or libuv's code; NULL: there are no addresses. */
     int (*local)(const lunl_conn *c, lunl_addr *a);
+    /* The connection has lost its object and has output left: what it may linger for; or NULL. */
+    void (*lingers)(lunl_conn *c);
     /* The object is about to go: last words may become outputs; or NULL. */
     void (*part)(lunl_conn *c);
     /* Pushes the error that `err` stands for, as lunl_error_addr does; NULL: it is libuv's. */
@@ -66,8 +73,11 @@ typedef struct lunl_layer {
     void (*arrived)(lunl_conn *c, const char *p, size_t n);
     /* Nothing comes any more from below: the end (0) or libuv's code; ends in lunl_conn_end. */
     void (*ended)(lunl_conn *c, int error);
+    /* Writing has failed below: see c->write_error. */
+    void (*broken)(lunl_conn *c);
     /* The connection begins to close: the memory goes. */
     void (*closing)(lunl_conn *c);
+    bool urgent; /* it needs bytes for itself, whoever asks for them */
 } lunl_layer;
 
 struct lunl_conn {
@@ -76,15 +86,23 @@ struct lunl_conn {
     lunl_layer *layer;         /* owned, or NULL */
     lunl_stream *box;          /* law 1 of stream.h */
     lunl_buffer in;            /* what has arrived and was not taken */
-    size_t need;   /* bytes in `in` that the reader waits for; SIZE_MAX: only the end */
-    size_t queued; /* bytes accepted and not sent */
+    size_t need;    /* bytes in `in` that the reader waits for; SIZE_MAX: only the end */
+    size_t queued;  /* bytes accepted and not sent */
+    size_t outputs; /* how many there are of them */
     size_t high,
-        low; /* a writer waits above `high` of them until no more than `low` are left */
+        low; /* a writer waits from a weight above `high` on until it is `low` again */
     int read_error, write_error; /* libuv's codes, 0 while all is well */
     bool reading;                /* between start and stop */
+    bool turned_away;            /* the last lunl_conn_ready found nobody */
     bool eof;
     bool shut_due; /* half close when the queue is out */
 };
+
+/* What its queue costs: with many small outputs their headers count for more than the bytes. */
+static inline size_t lunl_conn_weight(const lunl_conn *c)
+{
+    return c->queued + c->outputs * sizeof(lunl_output);
+}
 
 /* ---- conn.c, for transports ---- */
 
@@ -95,6 +113,11 @@ bool lunl_conn_lingers(lunl_handle *h);
 /* True if a task waits for bytes, or if they are only to be dropped. */
 bool lunl_conn_asked(const lunl_conn *c);
 /*
+ * Bytes can be had by pull: the reader is woken. If there is none it may only not have had its
+ * turn yet; the second time in a row calls stop. There is an object and no layer.
+ */
+void lunl_conn_ready(lunl_conn *c);
+/*
  * `n` bytes have come; without a layer they may lie behind those of c->in already. May call stop.
  * With a layer the connection may begin to close.
  */
@@ -104,9 +127,16 @@ void lunl_conn_arrived(lunl_conn *c, const char *p, size_t n);
  * may begin to close.
  */
 void lunl_conn_ended(lunl_conn *c, int error);
+/* In pull: the same two, and nobody is woken. */
+void lunl_conn_add(lunl_conn *c, const char *p, size_t n);
+void lunl_conn_over(lunl_conn *c, int error);
 /* The same from a layer: bytes for the reader, and their end; `error` may be the layer's own. */
 void lunl_conn_deliver(lunl_conn *c, const char *p, size_t n);
 void lunl_conn_end(lunl_conn *c, int error);
+/* An output of `n` bytes, to be filled, counted in c->queued and sent; NULL: no memory. */
+lunl_output *lunl_output_new(lunl_conn *c, size_t n);
+/* One that nobody has taken over is gone, as if it had never been. */
+void lunl_output_free(lunl_output *o);
 /*
  * The next `n` bytes of `o` were sent; with the last of them `o` is gone. The connection may
  * begin to close.

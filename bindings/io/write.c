@@ -43,21 +43,48 @@ static void advance(lua_State *L, int *i, int last, size_t *off, size_t n)
     *off += n;
 }
 
+static int send_whole(lunl_conn *c, lunl_output *o)
+{
+    size_t n = o->size;
+    c->queued += n;
+    int err = c->via->send(c, o);
+    if (err != 0) {
+        c->queued -= n;
+        lunl_output_free(o);
+    }
+    return err;
+}
+
+/* With short I/O (lunl_short_io) an output for each piece. */
+static int send_output(lunl_conn *c, lunl_output *o)
+{
+    size_t most = ((const lunl_io *)c->h.loop->io)->most_write, size = o->size;
+    int err = 0;
+    if (size <= most)
+        return send_whole(c, o);
+    for (size_t at = 0; err == 0 && at < size; at += most) {
+        size_t n = size - at < most ? size - at : most;
+        lunl_output *piece = lunl_output_new(c, n);
+        if (piece)
+            memcpy(piece->data, o->data + at, n);
+        err = piece ? send_whole(c, piece) : UV_ENOMEM;
+    }
+    lunl_output_free(o);
+    return err;
+}
+
 /* Copies what is left and hands it over. */
 static int enqueue(lua_State *L, lunl_conn *c, int i, int last, size_t off)
 {
-    lun_loop *loop = &c->h.loop->loop;
     size_t n = 0;
     for (int k = i; k <= last; k++)
         n += lua_rawlen(L, k);
     n -= off;
     if (n == 0)
         return 0;
-    lunl_output *o = lun_loop_alloc(loop, sizeof *o + n);
+    lunl_output *o = lunl_output_new(c, n);
     if (!o)
         return UV_ENOMEM;
-    o->c = c;
-    o->size = o->left = n;
     char *to = o->data;
     for (; i <= last; i++, off = 0) {
         size_t len;
@@ -65,12 +92,29 @@ static int enqueue(lua_State *L, lunl_conn *c, int i, int last, size_t off)
         memcpy(to, p + off, len - off);
         to += len - off;
     }
-    c->queued += n;
-    int err = c->via->send(c, o);
-    if (err != 0) {
-        c->queued -= n;
-        lun_loop_free(loop, o, sizeof *o + n);
+    return send_output(c, o);
+}
+
+int lunl_conn_write(lunl_conn *c, const char *p, size_t n, size_t *taken)
+{
+    *taken = 0;
+    if (c->queued == 0) {
+        uv_buf_t buf = {.base = (char *)p, .len = n};
+        ssize_t sent = c->via->offer(c, &buf, 1);
+        if (sent < 0 && sent != UV_EAGAIN)
+            return (int)sent;
+        *taken = sent > 0 ? (size_t)sent : 0;
     }
+    size_t left = n - *taken;
+    if (left == 0)
+        return 0;
+    lunl_output *o = lunl_output_new(c, left);
+    if (!o)
+        return UV_ENOMEM;
+    memcpy(o->data, p + *taken, left);
+    int err = send_output(c, o);
+    if (err == 0)
+        *taken = n;
     return err;
 }
 
@@ -118,7 +162,7 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
     lunl_conn *c = s->c;
     if (c->write_error)
         lunl_stream_fail(L, s, c->write_error, "write");
-    if (at == BEFORE && (c->queued == 0 || c->queued < c->high)) {
+    if (at == BEFORE && (c->queued == 0 || lunl_conn_weight(c) < c->high)) {
         int err = accept_all(L, c, lua_gettop(L));
         if (err != 0) {
             c->write_error = err;
@@ -126,10 +170,10 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
         }
         lua_settop(L, 1);
         at = AFTER;
-        if (c->queued <= c->high)
+        if (lunl_conn_weight(c) <= c->high)
             return 1;
     }
-    if (at == AFTER && c->queued <= c->low)
+    if (at == AFTER && lunl_conn_weight(c) <= c->low)
         return 1;
     s->writer = true;
     lun_park_wait(&s->writers, t);
@@ -150,8 +194,11 @@ static int l_write(lua_State *L)
         int type = lua_type(L, i);
         if (type != LUA_TSTRING && type != LUA_TNUMBER)
             lunl_type_error(L, i, "string");
-        if (type == LUA_TNUMBER)
+        if (type == LUA_TNUMBER) {
             lua_tolstring(L, i, NULL);
+            /* A finaliser that ran just now may have closed it. */
+            lunl_stream_opened(L, S, s, "write");
+        }
     }
     lun_task *t = lunl_enter(L, S);
     if (s->writer)
@@ -181,6 +228,23 @@ static int on_out(lua_State *L, int status, lua_KContext ctx)
     return lunl_suspend(L, S, 0, on_out);
 }
 
+int lunl_stream_shut(lunl_stream *s, bool *later)
+{
+    lunl_conn *c = s->c;
+    *later = !c->write_error && c->queued > 0;
+    if (c->write_error)
+        return c->write_error;
+    bool again = s->shut;
+    s->shut = true;
+    if (*later)
+        c->shut_due = true;
+    if (*later || again)
+        return 0;
+    int err = c->via->half_close(c);
+    *later = c->shut_due; /* a layer has last words of its own */
+    return err;
+}
+
 /* --- stream:shutdown() half close: after all that was written the other end reads the end
  * of the stream; reading goes on. Suspends until the queue is out; cancelled, it throws
  * CancelledError and the half close still comes. Calling it twice is harmless. Throws
@@ -190,21 +254,16 @@ static int l_shutdown(lua_State *L)
     lunl_state *S = lunl_S(L);
     lunl_stream *s = lunl_open_stream(L, S, "shutdown");
     lun_task *t = lunl_enter(L, S);
-    lunl_conn *c = s->c;
+    bool later;
     if (s->writer)
         lunl_throw(L, LUNL_RUNTIME_ERROR,
                    "shutdown: another task is writing to this stream");
     lua_settop(L, 1);
-    if (c->write_error)
-        lunl_stream_fail(L, s, c->write_error, "shutdown");
-    if (c->queued == 0) {
-        int err = s->shut ? 0 : c->via->half_close(c);
-        s->shut = true;
-        if (err != 0)
-            lunl_stream_fail(L, s, err, "shutdown");
+    int err = lunl_stream_shut(s, &later);
+    if (err != 0)
+        lunl_stream_fail(L, s, err, "shutdown");
+    if (!later)
         return 0;
-    }
-    s->shut = c->shut_due = true;
     s->writer = true;
     lun_park_wait(&s->writers, t);
     return lunl_suspend(L, S, 0, on_out);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * udp.h - a socket for datagrams: udp_open.c makes one and sets it up, udp.c sends and receives.
+ *
+ * The socket is ours and libuv only says when it is ready. A datagram is taken from the system by
+ * the task that asked for it, so there is no queue but the system's, which is bounded, a cancelled
+ * recv has taken nothing, and an error meets whoever made the call.
+ */
+#ifndef LUNL_IO_UDP_H
+#define LUNL_IO_UDP_H
+
+#include "net.h"
+
+typedef struct lunl_udp lunl_udp;
+
+typedef struct lunl_endpoint {
+    lunl_handle h; /* first */
+    uv_poll_t poll;
+    int fd;        /* owned, closed as soon as the handle begins to close */
+    lunl_udp *box; /* NULL once the socket is closed or collected */
+    int events;    /* that libuv looks for */
+} lunl_endpoint;
+
+struct lunl_udp {
+    const lunl_type *type;
+    lunl_endpoint *e; /* NULL once closed */
+    lun_park receivers, senders;
+    lunl_addr addr; /* where it is bound */
+    lunl_addr peer; /* AF_UNSPEC: not connected */
+};
+
+/* Pushes a closed socket. */
+lunl_udp *lunl_udp_new(lua_State *L, lunl_loop *loop);
+/* It owns the descriptor from now on: 0, or libuv's code and the descriptor is closed. */
+int lunl_udp_own(lunl_udp *u, lunl_loop *loop, int fd);
+/* The socket at 1, open and of the running loop; else OSError EBADF or RuntimeError. */
+lunl_udp *lunl_open_udp(lua_State *L, lunl_state *S, const char *what);
+
+/*
+ * Calls getaddrinfo for the host and the port (indices), for datagrams, and goes on in `k`, with
+ * `ctx`, with its list on top; `family` may be AF_UNSPEC. `return lunl_udp_look_up(...)`.
+ */
+int lunl_udp_look_up(lua_State *L, int host, int port, int family, lua_KContext ctx,
+                     lua_KFunction k);
+/* The first address of the list on top, which is popped; OSError if there is none. */
+void lunl_udp_found(lua_State *L, lunl_addr *a, const char *host);
+
+extern const luaL_Reg lunl_udp_group_methods[]; /* udp_open.c: join, leave */
+
+#endif
