@@ -33,14 +33,24 @@ local function host(compiler, name, code)
   return stdout
 end
 
+-- What the script prints with that in it.
+local function script(mark)
+  local path = os.tmpname()
+  command.write_file(path, block("lua", mark))
+  local stdout, stderr, status = command.run { command.lunation, path }
+  os.remove(path)
+  assert.equal("", stderr)
+  assert.equal(0, status)
+  return stdout
+end
+
 describe("the README's", function()
+  it("script of files, sockets and processes does what it says", function()
+    assert.equal("HELLO\nnumbers\tfile\t4\n0\t2\n1\n\nended by SIGTERM\n", script("net.listen"))
+  end)
+
   it("script runs and prints what it says", function()
-    local path = os.tmpname()
-    command.write_file(path, block("lua", "async.gather"))
-    local stdout, stderr, status = command.run { command.lunation, path }
-    os.remove(path)
-    assert.equal("", stderr)
-    assert.equal(0, status)
+    local stdout = script("async.gather")
     assert.truthy(stdout:find("^hello Ada\thello Bob\nValueError: not you\ttrue\n"), stdout)
     assert.truthy(stdout:find("traceback:\n\t[C]: in global 'error'\n", 1, true), stdout)
     assert.truthy(stdout:find("cleaned up after CancelledError\n$"), stdout)

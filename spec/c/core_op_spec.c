@@ -34,6 +34,15 @@ static void on_fini(lun_op *op)
 }
 
 static const lun_op_kind full_kind = {{"full", lun_op_cancel_kind}, on_abort, on_fini};
+/* It has not begun: no callback will come. */
+static void on_withdraw(lun_op *op)
+{
+    on_abort(op);
+    lun_op_withdrawn(op);
+}
+
+static const lun_op_kind waiting_kind = {
+    {"waiting", lun_op_cancel_kind}, on_withdraw, on_fini};
 static const lun_op_kind bare_kind = {{"bare", lun_op_cancel_kind}, NULL, NULL};
 
 static void begin(bool virtual_clock)
@@ -108,6 +117,25 @@ static void test_failed(void **state)
     lun_op_failed(&r->op);
     assert_int_equal(finis, 1);
     assert_int_equal(aborts, 0);
+    assert_int_equal(loop.count.requests, 0);
+    end();
+}
+
+static void test_withdrawn(void **state)
+{
+    begin(true);
+    request *r = make(&waiting_kind);
+    assert_true(lun_future_cancel(&r->op.done));
+    assert_int_equal(r->op.done.state, LUN_CANCELLED);
+    assert_int_equal(loop.count.requests, 0);
+    assert_int_equal(finis, 0); /* the task has it */
+    lun_op_release(&r->op);
+    assert_int_equal(aborts, 1);
+    assert_int_equal(finis, 1);
+    r = make(&waiting_kind);
+    lun_op_release(&r->op);
+    assert_int_equal(aborts, 2);
+    assert_int_equal(finis, 2);
     assert_int_equal(loop.count.requests, 0);
     end();
 }
@@ -387,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_done_then_released),
         cmocka_unit_test(test_released_then_done),
         cmocka_unit_test(test_failed),
+        cmocka_unit_test(test_withdrawn),
         cmocka_unit_test(test_bare_kind),
         cmocka_unit_test(test_done_twice_is_fatal),
         cmocka_unit_test(test_no_memory),

@@ -216,6 +216,125 @@ describe("a descriptor that was closed under its watch", function()
   end)
 end)
 
+-- libuv aborts the process over each of these; so each has one of its own.
+describe("a descriptor that was closed before libuv has heard of its watch", function()
+  local begin = [[
+    local sockets = require "spec.support.sockets"
+    local loop, calls = nil, 0
+    local function count() calls = calls + 1 end
+    local function closed_watch()
+      local pipe <close> = sockets.fifo()
+      loop:add_reader(pipe.fd, count)
+      return pipe.fd
+    end
+    async.run(function()
+      loop = async.get_running_loop()
+  ]]
+
+  it("calls back once, and costs nothing more", function()
+    helper.plain(begin .. [[
+      local fd = closed_watch()
+      async.sleep(0.02)
+      eq(1, calls)
+      eq(true, loop:remove_reader(fd))
+      eq(false, loop:remove_reader(fd))
+    end)]])
+  end)
+
+  it("calls a reader and a writer, and forgets them at the end", function()
+    helper.plain(begin .. [[
+      do
+        local pipe <close> = sockets.fifo()
+        loop:add_reader(pipe.fd, count)
+        loop:add_writer(pipe.fd, count)
+      end
+      async.sleep(0.02)
+      eq(2, calls)
+    end)]])
+  end)
+
+  it("may be a file by then, which cannot be watched", function()
+    helper.plain(begin .. [[
+      local fd = closed_watch()
+      local file <close> = sockets.regular_file()
+      eq(fd, file.fd)
+      async.sleep(0.02)
+      eq(1, calls)
+      refuses("OSError", "EPERM", loop.add_reader, loop, fd, print)
+      eq(false, loop:remove_reader(fd))
+    end)]])
+  end)
+
+  it("is refused when it is added again, and taken when it is another one", function()
+    helper.plain(begin .. [[
+      local fd = closed_watch()
+      async.sleep(0.02)
+      refuses("OSError", "add_writer " .. fd .. ": EBADF", loop.add_writer, loop, fd, print)
+      eq(false, loop:remove_reader(fd))
+      closed_watch()
+      local pipe <close> = sockets.fifo()
+      eq(fd, pipe.fd)
+      loop:add_writer(fd, function()
+        count()
+        loop:remove_writer(fd)
+      end)
+      async.sleep(0.02)
+      eq(2, calls)
+    end)]])
+  end)
+
+  it("may be changed from a reader to a writer in between", function()
+    helper.plain(begin .. [[
+      local fd
+      do
+        local pipe <close> = sockets.fifo()
+        fd = pipe.fd
+        loop:add_reader(fd, error)
+        async.sleep(0.02)
+        loop:add_writer(fd, count)
+        loop:remove_reader(fd)
+      end
+      async.sleep(0.02)
+      eq(1, calls)
+      eq(true, loop:remove_writer(fd))
+    end)]])
+  end)
+
+  it("may be gone when the loop closes before it polls", function()
+    helper.plain(begin .. [[
+      closed_watch()
+    end)]])
+  end)
+end)
+
+describe("a descriptor in trouble", function()
+  it("calls, and goes on calling, so that the write meets the error", function()
+    local out = helper.plain [[
+      local command, sockets = require "spec.support.command", require "spec.support.sockets"
+      async.run(function()
+        local loop, dir = async.get_running_loop(), command.temp_dir()
+        local path = dir .. "/pipe"
+        os.execute("mkfifo " .. path)
+        local reader = io.open(path, "r+")
+        local writer = io.open(path, "w")
+        writer:setvbuf("no")
+        local fd, calls, done = sockets.descriptor(path), 0, async.Future()
+        reader:close() -- the only reader: from now on the other end is in trouble
+        fd = sockets.descriptor(path)
+        loop:add_reader(fd, function()
+          calls = calls + 1
+          if calls == 3 then done:set_result(writer:write("x")) end
+        end)
+        local _, text, number = async.await(done)
+        print(calls >= 3, text, number)
+        loop:remove_reader(fd)
+        command.remove_dir(dir)
+      end)
+    ]]
+    assert.equal("true\tBroken pipe\t32\n", out)
+  end)
+end)
+
 describe("a descriptor of a stream", function()
   it("is refused", function()
     sockets.with_pair(function(client, peer)

@@ -6,7 +6,8 @@
 -- `lunation test --sweep` does it; this adds up. Our specs make tasks freely, as scripts do, so what ends when it is
 -- cancelled is forgiven, as at the end of `async.run`; in the examples it is not. In CI at most MOST points of each test,
 -- from all over it; LUNATION_LONG=1: all of them. First in, first out, as many specs expect: there is no seed.
--- Tests that measure real time (tag #real) are left out, and `lunation test` passes over those with #nosweep.
+-- Tests that measure real time (tag #real) are left out, save those that have real peers; `lunation test` passes over
+-- those with #nosweep.
 package.path = "./?.lua;" .. package.path
 local proof = require "spec.support.proof"
 local command = require "spec.support.command"
@@ -18,13 +19,16 @@ if mode ~= "cancel" and mode ~= "throw" then
 end
 
 local long = os.getenv "LUNATION_LONG" == "1"
-local MOST, MOST_OF_EXAMPLE = 5, 30
+local MOST, MOST_OF_EXAMPLE, MOST_WITH_PEERS = 5, 30, 2
 local EXAMPLES = "spec/sweeps/examples_suite.lua"
 -- Nothing of them suspends in a task of a test: they run programs in processes of their own, or loops of their own.
 local WITHOUT = {
   "/examples_spec", "/cli_spec", "/readme_spec", "/interrupt_spec", "/module_spec", "/chains_spec", "/closing_spec",
   "/run_interrupt_spec", "/engine/run_spec",
 }
+
+-- They talk to other processes, which know nothing of a virtual clock.
+local function has_peers(file) return file:find("/peers/", 1, true) or file:find("/faults_spec", 1, true) end
 
 local p = proof.new(mode .. " sweep", 0)
 
@@ -45,17 +49,20 @@ local function judge(stdout, stderr, code)
 end
 
 local function sweep(file)
-  local strict = file == EXAMPLES
+  local strict, peers = file == EXAMPLES, has_peers(file)
+  local most = strict and MOST_OF_EXAMPLE or peers and MOST_WITH_PEERS or MOST
   local words = {
-    command.lunation, "test", "--virtual-time", "--sweep=" .. mode, "--timeout=20",
+    command.lunation, "test", "--sweep=" .. mode, "--timeout=20",
     limit = long and 36000 or 240,
   }
   local function add(...) table.move({ ... }, 1, select("#", ...), #words + 1, words) end
-  if not long then add("--sweep-max=" .. (strict and MOST_OF_EXAMPLE or MOST)) end
+  if not long then add("--sweep-max=" .. most) end
+  if not peers then add("--virtual-time") end
   if strict then
     add("--pattern=_suite")
   else
-    add("--sweep-scope=run", "--helper=spec/helper.lua", "--exclude-tags=real")
+    add("--sweep-scope=run", "--helper=spec/helper.lua")
+    if not peers then add("--exclude-tags=real") end
   end
   add("-o", "TAP", file)
   p:run(file, words, judge)

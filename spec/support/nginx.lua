@@ -15,12 +15,14 @@ http {
   uwsgi_temp_path tmp/uwsgi;
   scgi_temp_path tmp/scgi;
   default_type text/plain;
+  %s
   server {
     listen 127.0.0.1:%d;
     root files;
     location = /moved { return 301 /small.txt; }
     # With server side includes the length is not known before the end, so the answer comes in chunks.
     location /chunked/ { alias %s/files/; ssi on; ssi_types text/plain; }
+    %s
   }
 }
 ]]
@@ -28,17 +30,19 @@ http {
 local Nginx = {}
 Nginx.__index = Nginx
 
--- start{["name"] = "content", ...} -> a server that has these files; `url(path)`, `port`, `stop()`; closable
-local function start(files)
+-- start({["name"] = "content", ...}, more) -> a server that has these files; `url(path)`, `port`, `stop()`; closable.
+-- more: directives for the block of the `server`, and for that of `http` around it.
+local function start(files, more)
   local dir = command.temp_dir()
   local self = setmetatable({ dir = dir }, Nginx)
   assert(os.execute("mkdir " .. command.quote(dir .. "/files") .. " " .. command.quote(dir .. "/tmp")))
+  local http, server = more and more.http or "", more and more.server or ""
   for name, content in pairs(files or {}) do command.write_file(dir .. "/files/" .. name, content) end
 
   -- Somebody else may take the port between the choice and the start: then another one is tried.
   for _ = 1, 3 do
     self.port = command.free_port()
-    command.write_file(dir .. "/nginx.conf", CONFIG:format(self.port, dir))
+    command.write_file(dir .. "/nginx.conf", CONFIG:format(http, self.port, dir, server))
     self.pid = command.start {
       "nginx", "-p", dir, "-e", dir .. "/error.log", "-c", dir .. "/nginx.conf", log = dir .. "/output.log",
     }

@@ -31,11 +31,12 @@ end
 -- The number of this process's descriptor for the file at `path`.
 function sockets.descriptor(path)
   local pipe <close> = assert(io.popen("for f in /proc/$PPID/fd/*; do echo $f $(readlink $f); done"))
-  for line in pipe:lines() do
+  local found
+  for line in pipe:lines() do -- to the end, or the shell complains of a broken pipe
     local fd, target = line:match("/fd/(%d+) (.*)$")
-    if target == path then return math.tointeger(tonumber(fd)) end
+    if target == path then found = found or math.tointeger(tonumber(fd)) end
   end
-  error("no descriptor for " .. path)
+  return found or error("no descriptor for " .. path)
 end
 
 -- A named pipe that is open for reading and writing: `fd`, `file` (unbuffered), closable.

@@ -187,6 +187,27 @@ static int l_raise(lua_State *L)
     return 0;
 }
 
+/* Puts `in` and `out` in the place of the descriptors 0 and 1. */
+static void set_stdio(int in, int out)
+{
+    if (in < 0 || out < 0 || dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+        perror("dup2");
+    close(in);
+    close(out);
+}
+
+/* sweep.stdio(looped): true: what is written to descriptor 1 can be read from 0; else both are
+ * /dev/null. */
+static int l_stdio(lua_State *L)
+{
+    int ends[2];
+    if (lua_toboolean(L, 1) && pipe(ends) == 0)
+        set_stdio(ends[0], ends[1]);
+    else
+        set_stdio(open("/dev/null", O_RDONLY), open("/dev/null", O_WRONLY));
+    return 0;
+}
+
 /* The global `sweep`; its patience is for real waits, which may be in vain when memory was refused. */
 static void set_globals(lua_State *L, bool opened, bool debug, bool patient)
 {
@@ -197,6 +218,8 @@ static void set_globals(lua_State *L, bool opened, bool debug, bool patient)
     lua_setfield(L, -2, "debug");
     lua_pushcfunction(L, l_raise);
     lua_setfield(L, -2, "raise");
+    lua_pushcfunction(L, l_stdio);
+    lua_setfield(L, -2, "stdio");
     lua_pushinteger(L, READER);
     lua_setfield(L, -2, "reader");
     lua_pushinteger(L, WRITER);

@@ -29,6 +29,46 @@ runner:run(function()
   loop:add_reader(sweep.reader, print)
 end)
 
+local signal = require "lunation.signal"
+
+runner:run(function()
+  local _ <close> = async.timeout(sweep.patience)
+  local one, two = async.create_task(signal.wait, "SIGUSR1", "SIGRTMIN+1"), async.create_task(signal.wait, "USR1")
+  local listener <close> = signal.listen("USR1", "USR2")
+  async.sleep(0)
+  assert(tostring(listener) == "<Listener open SIGUSR1 SIGUSR2>")
+  signal.raise("USR1")
+  assert(async.await(one) == "SIGUSR1" and async.await(two) == "SIGUSR1")
+  assert(not pcall(signal.wait, "USR1", "KILL"))
+  assert(not pcall(signal.kill, 2147483647, "TERM"))
+  assert(listener:next() == "SIGUSR1")
+  signal.raise("USR2")
+  for name in listener:iter() do
+    assert(name == "SIGUSR2")
+    listener:close()
+  end
+  assert(not pcall(listener.next, listener))
+end)
+
+runner:run(function()
+  local dropped = async.create_task(signal.wait, "USR1")
+  async.sleep(0)
+  dropped:cancel()
+  async.wait { dropped }
+  signal.listen("USR2")
+end)
+
+local terminated <close> = async.Runner { signals = { "TERM", "SIGHUP" }, debug = sweep.debug, shutdown_grace = 0.01 }
+local over, why = pcall(terminated.run, terminated, function()
+  async.create_task(function() pcall(async.sleep, sweep.patience) end)
+  async.sleep(0)
+  signal.raise("TERM")
+  async.sleep(sweep.patience)
+end)
+assert(not over)
+if not async.isinstance(why, async.KeyboardInterrupt) then error(why, 0) end
+assert(why.signal == "SIGTERM")
+
 local ok, e = pcall(async.run, function()
   async.create_task(function() local _ <close> = async.defer(function() async.sleep(0) end) async.sleep(10) end)
   sweep.raise(2)
