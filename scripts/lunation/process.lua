@@ -18,7 +18,7 @@
 --   uid, gid    numbers; for root
 --   limit       of a line read from its outputs, bytes (64 KiB)
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local core = require "lunation.process.core"
 local options = require "lunation.process.options"
 local Process = require "lunation.process.child"

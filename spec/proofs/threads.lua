@@ -27,7 +27,9 @@ if #arg == 0 then
   program "core_op_spec"
 end
 -- Not interrupt_spec: the sanitizer keeps signals back while code runs that it was not compiled into, as Lua's.
-local OURS = { "run_interrupt", "net", "poll", "signal", "stream", "write" }
+local OURS = {
+  "run_interrupt", "net", "poll", "signal", "stream", "write", "dns", "udp", "tls_net", "fs_lane", "fs_file", "fs_tree", "process",
+}
 local function uses_threads(path)
   for _, name in ipairs(OURS) do
     if path:find("/" .. name .. "_spec.lua", 1, true) then return true end

@@ -3,18 +3,16 @@ local async = require "lunation"
 
 local check = {}
 
-local function bad(class, fn, arg, fmt, ...)
-  error(class(("bad argument #%d to '%s' (%s)"):format(arg, fn, fmt:format(...))), 0)
-end
+local bad = require "lunation.check".bad
 
 -- A path: a string without NUL, or a value whose metatable has __fspath, a function of it that gives one. The string.
 function check.path(fn, arg, value)
   local meta = type(value) == "table" and getmetatable(value)
   if type(meta) == "table" and meta.__fspath then value = meta.__fspath(value) end
   if type(value) ~= "string" then
-    bad(async.TypeError, fn, arg, "string expected, got %s", value == nil and "nil" or type(value))
+    bad(async.TypeError, arg, fn, "string expected, got %s", value == nil and "nil" or type(value))
   end
-  if value:find("\0", 1, true) then bad(async.ValueError, fn, arg, "path contains a NUL byte") end
+  if value:find("\0", 1, true) then bad(async.ValueError, arg, fn, "path contains a NUL byte") end
   return value
 end
 
@@ -22,12 +20,12 @@ end
 function check.options(fn, arg, opts, types)
   local copy = {}
   if opts == nil then return copy end
-  if type(opts) ~= "table" then bad(async.TypeError, fn, arg, "table expected, got %s", type(opts)) end
+  if type(opts) ~= "table" then bad(async.TypeError, arg, fn, "table expected, got %s", type(opts)) end
   for name, expected in pairs(types) do
     local value = opts[name]
     local got = math.type(value) == "integer" and "integer" or type(value)
     if value ~= nil and got ~= expected then
-      bad(async.TypeError, fn, arg, "%s: %s expected, got %s", name, expected, got)
+      bad(async.TypeError, arg, fn, "%s: %s expected, got %s", name, expected, got)
     end
     copy[name] = value
   end

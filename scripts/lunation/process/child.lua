@@ -3,7 +3,7 @@
 -- Law: the object may be dropped, closed and forgotten at any time: the Child inside it (lunation.process.core) kills,
 -- reaps and closes what is left.
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local Talk = require "lunation.process.talk"
 
 local Process = { __name = "Process" }

@@ -2,14 +2,12 @@
 --
 -- Law: everything is checked here, before anything is opened, and errors name argument and field.
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local core = require "lunation.process.core"
 
 local options = {}
 
-local function bad(class, arg, name, text, ...)
-  error(class(("bad argument #%d to '%s' (%s)"):format(arg, name, text:format(...))), 0)
-end
+local bad = check.bad
 
 -- A string for the system; `what` is how errors call it, nil for the argument itself.
 local function text(value, arg, name, what)
@@ -104,6 +102,5 @@ function options.seconds(opts, field, arg, name)
   return value
 end
 
-options.bad = bad
 options.text = text
 return options

@@ -3,7 +3,7 @@
 -- Law: when the call is over, so are the children, whatever ended it. What was read is never lost: it stands in the
 -- result or in the error.
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local core = require "lunation.process.core"
 local options = require "lunation.process.options"
 local starter = require "lunation.process.start"
@@ -28,7 +28,7 @@ local function read_options(opts, arg, name)
   o.room = check.integer_option(opts, "max_output", 0, arg, name) or MAX_OUTPUT
   if o.input then
     if opts.stdin ~= nil and opts.stdin ~= "pipe" then
-      options.bad(async.ValueError, arg, name, "input and stdin exclude each other")
+      check.bad(async.ValueError, arg, name, "input and stdin exclude each other")
     end
     o.stdin = "pipe"
   end
@@ -111,13 +111,13 @@ end
 -- Checks the list of commands: their argvs and files.
 local function read_commands(commands)
   if type(commands) ~= "table" then
-    options.bad(async.TypeError, 1, "pipeline", "list of commands expected, got %s", type(commands))
+    check.bad(async.TypeError, 1, "pipeline", "list of commands expected, got %s", type(commands))
   end
-  if #commands == 0 then options.bad(async.ValueError, 1, "pipeline", "no commands") end
+  if #commands == 0 then check.bad(async.ValueError, 1, "pipeline", "no commands") end
   local argvs, files = {}, {}
   for i, command in ipairs(commands) do
     if type(command) ~= "table" then
-      options.bad(async.TypeError, 1, "pipeline", "element %d: list of strings expected, got %s", i, type(command))
+      check.bad(async.TypeError, 1, "pipeline", "element %d: list of strings expected, got %s", i, type(command))
     end
     files[i] = options.file(command[1], 1, "pipeline")
     argvs[i] = options.argv(files[i], command, 2, 1, "pipeline")

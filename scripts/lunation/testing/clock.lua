@@ -3,7 +3,7 @@
 -- Clocks nest: each remembers the clock that it took the place of. One that is closed before a newer one leaves what
 -- it remembers to that. Time never goes back; after the last close it goes on from where it is, in real seconds.
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local leaks = require "lunation.testing.leaks"
 local probe = require "lunation.probe"
 

@@ -3,7 +3,7 @@
 -- Each run begins with the order drawn anew from its seed and, on the virtual clock, with nothing that depends on real
 -- time, so a seed alone replays it. What a run leaves behind is ended before the next one.
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local leaks = require "lunation.testing.leaks"
 local probe = require "lunation.probe"
 

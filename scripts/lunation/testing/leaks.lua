@@ -3,7 +3,7 @@
 -- A list knows what it has seen by the number of a task and the object of a Handle, never by the task itself: who
 -- keeps a list must not keep an error from being found. Handles of libuv's and requests are counted.
 local async = require "lunation"
-local check = require "lunation.testing.check"
+local check = require "lunation.check"
 local probe = require "lunation.probe"
 
 local leaks = {}

@@ -1,11 +1,13 @@
--- What the functions of lunation.testing demand of their arguments; the words are those of the C side (check.c).
+-- What library functions written in Lua demand of their arguments; the words are those of the C side (check.c).
 local async = require "lunation"
 
 local check = {}
 
-local function bad(class, arg, name, text, ...)
+-- Throws an error of that class about an argument of the function `name`.
+function check.bad(class, arg, name, text, ...)
   error(class(("bad argument #%d to '%s' (%s)"):format(arg, name, text:format(...))), 0)
 end
+local bad = check.bad
 
 local function kind_of(value)
   local meta = getmetatable(value)
