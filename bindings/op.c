@@ -5,7 +5,8 @@
  * The task's share in an op is a userdata on the stack of the suspended C function, its
  * owner. So whatever becomes of the coroutine (an error in push, a coroutine closed by
  * force), the op is released: at once on every regular way, by the collector on the others,
- * and by the closing loop if the owner outlives that.
+ * and by the closing loop if the owner outlives that, or was forgotten: nothing in C points at
+ * it, since Lua drops an object without a word when it has no memory to call its finaliser.
  */
 #include "lunl.h"
 
@@ -13,19 +14,25 @@
 
 typedef struct owner {
     const lunl_type *type;
-    lun_op *op;    /* held; NULL once released */
-    lun_link link; /* in io->ops while it has an op */
+    lun_op *op;      /* held, in io->ops; NULL once released */
+    lunl_loop *loop; /* user value 1; when it has closed, it has released the op */
 } owner;
 
 static const lunl_type owner_type = {"request"};
 
+/* The op, if it is still held. */
+static lun_op *held(const owner *o)
+{
+    return o->op && o->loop->io && !((const lunl_io *)o->loop->io)->over ? o->op : NULL;
+}
+
 static void release(owner *o)
 {
-    lun_op *op = o->op;
+    lun_op *op = held(o);
+    o->op = NULL;
     if (!op)
         return;
-    o->op = NULL;
-    lun_list_drop(&o->link);
+    lun_list_drop(&op->link);
     lun_op_release(op);
 }
 
@@ -35,7 +42,7 @@ static int l_gc(lua_State *L)
     owner *o = lunl_test(L, 1, &owner_type);
     if (!o)
         return 0;
-    if (o->op)
+    if (held(o))
         lunl_orphan(&o->op->done);
     release(o);
     return 0;
@@ -43,8 +50,11 @@ static int l_gc(lua_State *L)
 
 void lunl_ops_close(lunl_io *io)
 {
-    while (!lun_list_alone(&io->ops))
-        release(lun_container(io->ops.next, owner, link));
+    while (!lun_list_alone(&io->ops)) {
+        lun_op *op = lun_container(io->ops.next, lun_op, link);
+        lun_list_drop(&op->link);
+        lun_op_release(op);
+    }
 }
 
 void *lunl_op_new(lua_State *L, lunl_loop *loop, const lunl_op_kind *kind, size_t size)
@@ -52,12 +62,14 @@ void *lunl_op_new(lua_State *L, lunl_loop *loop, const lunl_op_kind *kind, size_
     static const luaL_Reg meta[] = {{"__gc", l_gc}, {NULL, NULL}};
     lunl_io *io = lunl_io_of(L, loop);
     lunl_need_type(L, &owner_type, NULL, meta);
-    owner *o = lunl_new(L, &owner_type, sizeof *o, 0);
-    lun_list_init(&o->link);
+    owner *o = lunl_new(L, &owner_type, sizeof *o, 1);
+    o->loop = loop;
+    lunl_push_loop(L, loop);
+    lua_setiuservalue(L, -2, 1);
     o->op = lun_op_new(&loop->loop, &kind->op, size);
     if (!o->op)
         lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
-    lun_list_push(&io->ops, &o->link);
+    lun_list_push(&io->ops, &o->op->link);
     return o->op;
 }
 
@@ -110,7 +122,7 @@ int lunl_op_await(lua_State *L, lunl_state *S, lun_op *op, int begun, int object
     if (begun < 0) {
         const lunl_op_kind *kind = (const lunl_op_kind *)op->done.kind;
         o->op = NULL;
-        lun_list_drop(&o->link);
+        lun_list_drop(&op->link);
         lun_op_failed(op);
         fail(L, begun, kind->syscall, object);
     }

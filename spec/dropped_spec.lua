@@ -3,6 +3,7 @@
 -- made it.
 local async = require "lunation"
 local certificates = require "spec.support.certificates"
+local command = require "spec.support.command"
 local helper = require "spec.helper"
 local peers = require "spec.support.peers"
 local probe = require "lunation.probe"
@@ -103,10 +104,11 @@ kinds.processes = function(n)
   return n, 2 * n -- the stream, too
 end
 
+local CHILDREN = ("/proc/self/task/%d/children"):format(io.open("/proc/self/stat"):read("n"))
+
 local function children()
-  local pipe <close> = assert(io.popen("cat /proc/$PPID/task/*/children"))
-  local n = -1 -- the shell
-  for _ in pipe:read("a"):gmatch("%d+") do n = n + 1 end
+  local n = 0
+  for _ in assert(command.slurp(CHILDREN)):gmatch("%d+") do n = n + 1 end
   return n
 end
 

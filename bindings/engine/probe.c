@@ -463,11 +463,16 @@ static int l_short_io(lua_State *L)
 int luaopen_lunation_probe(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"clock", l_clock},       {"deadline", l_deadline},
-        {"set_time", l_set_time}, {"order", l_order},
-        {"blocked", l_blocked},   {"on_dry", l_on_dry},
-        {"watchdog", l_watchdog}, {"start", l_start},
-        {"stop", l_stop},         {"short_io", l_short_io},
+        {"clock", l_clock},
+        {"deadline", l_deadline},
+        {"set_time", l_set_time},
+        {"order", l_order},
+        {"blocked", l_blocked},
+        {"on_dry", l_on_dry},
+        {"watchdog", l_watchdog},
+        {"start", l_start},
+        {"stop", l_stop},
+        {"short_io", l_short_io},
         {NULL, NULL},
     };
     lua_createtable(L, 0, 16);

@@ -29,7 +29,8 @@ int lunl_addr_unix(lunl_addr *a, const char *path, size_t len)
 {
     memset(a, 0, sizeof *a);
     a->un.family = AF_UNIX;
-    if (len > LUNL_PATH_MAX + (size_t)(len > 0 && *path == '\0'))
+    /* A path of no length need not be readable. */
+    if (len > LUNL_PATH_MAX && (len > LUNL_PATH_MAX + 1 || *path != '\0'))
         return UV_ENAMETOOLONG;
     a->un.len = (uint8_t)len;
     memcpy(a->un.path, path, len);

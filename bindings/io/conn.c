@@ -15,6 +15,7 @@ void lunl_conn_part(lunl_conn *c)
     c->box = NULL;
     lun_park_grant_all(&s->readers);
     lun_park_grant_all(&s->writers);
+    lunl_core_drop(&s->core);
 }
 
 void lunl_conn_closing(lunl_handle *h)

@@ -21,13 +21,13 @@ enum {
 
 static lunl_stream *source(lua_State *L)
 {
-    return lua_touserdata(L, SOURCE);
+    return lunl_stream_at(L, SOURCE);
 }
 
 /* NULL: it is no stream of ours. */
 static lunl_stream *dest(lua_State *L)
 {
-    return lua_isnil(L, WRITE) ? lua_touserdata(L, DEST) : NULL;
+    return lua_isnil(L, WRITE) ? lunl_stream_at(L, DEST) : NULL;
 }
 
 /* Bytes that are there and may be copied. */
@@ -50,9 +50,10 @@ static void accepted(lua_State *L, size_t n)
 /* Nobody else may use the two while it waits. */
 static void occupy(lua_State *L, bool busy)
 {
-    lunl_stream *d = dest(L);
-    source(L)->reader = busy;
-    if (d)
+    lunl_stream *s = source(L), *d = dest(L);
+    if (s->c)
+        s->reader = busy;
+    if (d && d->c)
         d->writer = busy;
 }
 
@@ -134,7 +135,8 @@ static enum step move(lua_State *L)
 static void written(lua_State *L, int status)
 {
     lunl_stream *s = source(L);
-    s->reader = false;
+    if (s->c)
+        s->reader = false;
     if (status != LUA_OK && status != LUA_YIELD)
         lua_error(L);
     if (!s->c)
@@ -207,7 +209,7 @@ static int copy_on(lua_State *L, lunl_state *S, lun_task *t, lua_KContext ctx)
 /* The arguments, checked, and what else a copy has on its stack; the bits of its context. */
 static lua_KContext arguments(lua_State *L, lunl_state *S)
 {
-    lunl_stream *d = lunl_test(L, DEST, &lunl_stream_type);
+    lunl_stream *d = lunl_test_box(L, DEST, &lunl_stream_type);
     lua_Integer most = LUA_MAXINTEGER;
     bool shutdown = false;
     lua_settop(L, 3);

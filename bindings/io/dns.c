@@ -87,7 +87,10 @@ int lunl_getaddrinfo(lua_State *L)
     }
     /* A copy, because a number must not turn into a string in the caller's place. */
     lua_pushvalue(L, 2);
-    const char *service = lua_tostring(L, -1);
+    size_t len;
+    const char *service = lua_tolstring(L, -1, &len);
+    if (service && strlen(service) != len)
+        lunl_arg_error(L, 2, LUNL_VALUE_ERROR, "service contains a NUL byte");
     lunl_loop *loop = lunl_running_loop(L, S);
     lunl_enter(L, S);
     resolve *r = lunl_op_new(L, loop, &resolve_kind, sizeof *r);

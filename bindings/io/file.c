@@ -11,6 +11,8 @@
 
 const lunl_type lunl_file_type = {"File"};
 
+static const lunl_file gone = {.users = LUNL_NO_PARK(gone.users)};
+
 static const char *path_of(lua_State *L, int idx)
 {
     lua_getiuservalue(L, idx, 2);
@@ -27,14 +29,7 @@ void lunl_file_fail(lua_State *L, int err, const char *what)
 
 lunl_file *lunl_check_file(lua_State *L)
 {
-    return ((lunl_file_box *)lunl_check(L, 1, &lunl_file_type))->f;
-}
-
-/* Gives the memory back once neither object nor descriptor is there. */
-static void free_if_over(lunl_file *f)
-{
-    if (!f->boxed && !f->d)
-        f->from.alloc(f->from.ud, f, sizeof *f, 0);
+    return lunl_check_box(L, 1, &lunl_file_type);
 }
 
 static void closing(lunl_handle *h)
@@ -46,7 +41,7 @@ static void closing(lunl_handle *h)
     f->d = NULL;
     lun_park_grant_all(&f->users);
     lunl_desc_drop(d);
-    free_if_over(f);
+    lunl_core_drop(&f->core);
 }
 
 static lun_job *queued(lunl_handle *h)
@@ -71,30 +66,28 @@ void lunl_file_push(lua_State *L, int fd, const char *path, int flags, size_t li
     lunl_loop *loop = lunl_S(L)->loop;
     lun_loop *core = &loop->loop;
     lunl_io_of(L, loop);
-    lunl_file_box *box = lunl_new(L, &lunl_file_type, sizeof *box, 2);
+    lunl_file *f = lunl_box_new(L, loop, &lunl_file_type, sizeof *f, 2, &gone.core);
+    lun_park_init(&f->users, core, NULL);
+    f->users.left = left;
     lua_pushstring(L, path);
     lua_setiuservalue(L, -2, 2);
-    lunl_box_made(L, loop);
-    lunl_file *f = lun_loop_alloc(core, sizeof *f);
     lunl_desc *d = lun_loop_alloc(core, sizeof *d);
     lunl_file_handle *h = lunl_handle_new(loop, &handle_kind, sizeof *h);
-    if (!f || !d || !h) {
-        lun_loop_free(core, f, sizeof *f);
+    if (!d || !h) {
         lun_loop_free(core, d, sizeof *d);
         if (h)
             lunl_handle_discard(&h->h);
         lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
     }
-    *f = (lunl_file){.from = core->allocator, .boxed = true, .d = d, .limit = limit};
-    lun_park_init(&f->users, core, NULL);
-    f->users.left = left;
+    f->d = d;
+    f->limit = limit;
+    lunl_core_own(&f->core);
     *d = (lunl_desc){.loop = loop, .h = h, .file = f, .fd = fd};
     d->append = flags & O_APPEND;
     d->pos = lseek(fd, 0, SEEK_CUR);
     if (d->pos < 0)
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* law 3 */
     h->d = d;
-    box->f = f;
     *owned = true;
     lunl_polls_forget(loop, fd);
     lunl_handle_opened(&h->h, NULL);
@@ -115,7 +108,7 @@ static void closed_error(lua_State *L, const char *what)
 static lunl_file *check_open(lua_State *L, lunl_state *S, const char *what)
 {
     lunl_file *f = lunl_check_file(L);
-    if (!f || !f->d) /* it may have been finalised before who uses it */
+    if (!f->d)
         closed_error(L, what);
     if (S->loop != f->d->loop)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the file belongs to another event loop",
@@ -153,7 +146,8 @@ lun_task *lunl_file_resumed(lua_State *L, lunl_state *S, lunl_file *f, const cha
     lun_future *on;
     bool interrupted;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    f->busy = false;
+    if (f->d)
+        f->busy = false;
     if (interrupted)
         lunl_throw_cancelled(L, S);
     lunl_file_still(L, f, what);
@@ -275,7 +269,7 @@ static int l_fileno(lua_State *L)
 static int l_close(lua_State *L)
 {
     lunl_file *f = lunl_check_file(L);
-    lunl_desc *d = f ? f->d : NULL;
+    lunl_desc *d = f->d;
     int err = 0;
     if (!d)
         return 0;
@@ -294,19 +288,14 @@ static int l_close(lua_State *L)
 /* --- file:__gc(): a file that nobody has is closed; never called by name. */
 static int l_gc(lua_State *L)
 {
-    lunl_file_box *box = lunl_test(L, 1, &lunl_file_type);
-    lunl_file *f = box ? box->f : NULL;
-    if (!f)
+    lunl_file *f = lunl_test_box(L, 1, &lunl_file_type);
+    if (!f || f == &gone)
         return 0;
     lunl_loop *loop = f->d ? f->d->loop : NULL;
-    lunl_orphan(&f->users.base);
+    lunl_orphan_park(L, &f->users);
     if (f->d)
         lunl_handle_close(&f->d->h->h);
-    f->boxed = false;
-    box->f = NULL;
-    free_if_over(f);
-    if (loop)
-        lunl_box_dropped(L, loop, 1);
+    lunl_box_leave(L, &gone.core, loop);
     return 0;
 }
 
@@ -314,7 +303,7 @@ static int l_gc(lua_State *L)
 static int l_tostring(lua_State *L)
 {
     const lunl_file *f = lunl_check_file(L);
-    lua_pushfstring(L, "<File %s %s>", f && f->d ? "open" : "closed", path_of(L, 1));
+    lua_pushfstring(L, "<File %s %s>", f->d ? "open" : "closed", path_of(L, 1));
     return 1;
 }
 

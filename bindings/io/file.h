@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * file.h - an open file: the Lua object (lunl_file_box), what it knows (lunl_file), and the
+ * file.h - an open file: the Lua object, a box (box.h) around a lunl_file, and the
  * descriptor with its buffers (lunl_desc). file.c: the three, and calls that read and write nothing; file_read.c, file_write.c:
  * what goes through; file_call.c: the one request that the descriptor has with libuv's pool.
  *
@@ -13,12 +13,11 @@
  *     when the system says that there is something to read, or room; so it keeps no thread.
  *  4. The number of the descriptor is closed when nothing of ours uses it any more, and no
  *     sooner, because the number is then given to others.
- *  5. Nothing in C points at the object, which may go without a word: Lua forgets a finaliser
- *     that it has no memory to call. What both know lives until neither has it.
  */
 #ifndef LUNL_IO_FILE_H
 #define LUNL_IO_FILE_H
 
+#include "box.h"
 #include "buffer.h"
 #include "formats.h"
 #include "fs.h"
@@ -67,13 +66,12 @@ struct lunl_file_handle {
     lunl_desc *d;
 };
 
-/* What is known of an open or closed file: law 5. */
+/* An open or closed file; of its box user value 2 is the path. */
 struct lunl_file {
-    lun_allocator from; /* whom its memory goes back to, maybe after its loop */
-    bool boxed;         /* the object has it */
-    lunl_desc *d;       /* NULL once closed */
-    lun_park users;     /* the task that waits for a request */
-    size_t limit;       /* of a line, bytes */
+    lunl_core core; /* first; owned by box and descriptor */
+    lunl_desc *d;   /* NULL once closed */
+    lun_park users; /* the task that waits for a request */
+    size_t limit;   /* of a line, bytes */
     /* Of the operation in progress: */
     size_t taken;    /* read: bytes that it has used, but not yet consumed */
     size_t searched; /* read: bytes behind those that are known to hold no separator */
@@ -83,12 +81,6 @@ struct lunl_file {
     bool busy;       /* a task is suspended in one */
 };
 
-/* The object. User value 1: where it was made, in debug; 2: the path. */
-typedef struct lunl_file_box {
-    const lunl_type *type;
-    lunl_file *f; /* owned with the descriptor */
-} lunl_file_box;
-
 extern const lunl_type lunl_file_type;
 
 /* Pushes a File that owns `fd`; *owned once it does. Raises if there is no memory. */
@@ -97,12 +89,12 @@ void lunl_file_push(lua_State *L, int fd, const char *path, int flags, size_t li
 /* Registers the type File. */
 void lunl_open_file_type(lua_State *L);
 
-/* The file at 1, whatever became of it, NULL once it was finalised; TypeError. */
+/* The file at 1, whatever became of it; TypeError. */
 lunl_file *lunl_check_file(lua_State *L);
 /* The same, where it has been checked. */
 static inline lunl_file *lunl_file_at(lua_State *L)
 {
-    return ((lunl_file_box *)lua_touserdata(L, 1))->f;
+    return lunl_unbox(L, 1);
 }
 
 /*

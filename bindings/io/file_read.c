@@ -176,11 +176,7 @@ static int l_read_some(lua_State *L)
 /* --- iterator of file:lines(...): one read with its formats. */
 static int l_next(lua_State *L)
 {
-    int n = (int)lua_tointeger(L, lua_upvalueindex(3));
-    lua_settop(L, 0);
-    luaL_checkstack(L, n, "too many formats");
-    for (int i = 0; i < n; i++)
-        lua_pushvalue(L, lua_upvalueindex(4 + i));
+    lunl_lines_args(L);
     return read_formats(L, lunl_S(L));
 }
 
@@ -189,22 +185,8 @@ static int l_next(lua_State *L)
  * Does not suspend itself; the iterator does and throws as read does. */
 static int l_lines(lua_State *L)
 {
-    lunl_want w;
-    int n = lua_gettop(L);
     lunl_check_file(L);
-    for (int i = 2; i <= n; i++)
-        lunl_check_format(L, i, &w);
-    if (n > 201)
-        lunl_arg_error(L, 202, LUNL_VALUE_ERROR, "too many formats");
-    luaL_checkstack(L, 4, NULL);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_pushvalue(L, lua_upvalueindex(2));
-    lua_insert(L, 2);
-    lua_pushinteger(L, n);
-    lua_insert(L, 3);
-    lua_pushcclosure(L, l_next, 3 + n);
-    return 1;
+    return lunl_push_lines(L, l_next);
 }
 
 /* ---- the position ---- */

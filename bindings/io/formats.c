@@ -8,7 +8,8 @@
 #include <string.h>
 
 enum {
-    NUMERAL_MAX = 200 /* characters of a numeral, as in Lua's io library */
+    NUMERAL_MAX = 200, /* characters of a numeral, as in Lua's io library */
+    LINES_MAX = 200    /* formats of an iterator: upvalues that a C function may have */
 };
 
 /* Not enough there: the end, an error, or another look at `need` bytes. */
@@ -249,4 +250,33 @@ void lunl_check_format(lua_State *L, int arg, lunl_want *w)
     default:
         lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "unknown format '%s'", f);
     }
+}
+
+int lunl_push_lines(lua_State *L, lua_CFunction next)
+{
+    lunl_want w;
+    int n = lua_gettop(L);
+    for (int i = 2; i <= n; i++)
+        lunl_check_format(L, i, &w);
+    if (n > LINES_MAX + 1)
+        lunl_arg_error(L, LINES_MAX + 2, LUNL_VALUE_ERROR, "too many formats");
+    luaL_checkstack(L, 4, NULL);
+    /* In front of them what every function of ours has (law 1 of lunl.h), then their number. */
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_insert(L, 2);
+    lua_pushinteger(L, n);
+    lua_insert(L, 3);
+    lua_pushcclosure(L, next, 3 + n);
+    return 1;
+}
+
+void lunl_lines_args(lua_State *L)
+{
+    int n = (int)lua_tointeger(L, lua_upvalueindex(3));
+    lua_settop(L, 0);
+    luaL_checkstack(L, n, "too many formats");
+    for (int i = 0; i < n; i++)
+        lua_pushvalue(L, lua_upvalueindex(4 + i));
 }

@@ -68,5 +68,12 @@ _Noreturn void lunl_throw_found(lua_State *L, enum lunl_found found, const lunl_
                                 const lunl_look *k, const char *text);
 /* The format at `arg`: a number of bytes or "l", "L", "a", "n"; TypeError, ValueError. */
 void lunl_check_format(lua_State *L, int arg, lunl_want *w);
+/*
+ * For a method `lines`, whose whole stack are the object and its formats, which are checked: leaves
+ * an iterator, the closure of `next`, which begins with lunl_lines_args.
+ */
+int lunl_push_lines(lua_State *L, lua_CFunction next);
+/* Puts object and formats onto the empty stack again. */
+void lunl_lines_args(lua_State *L);
 
 #endif

@@ -86,6 +86,7 @@ static int l_open(lua_State *L)
             (size_t)lunl_integer_option(L, 3, "limit", 1, LUA_MAXINTEGER, LUA_MAXINTEGER);
         permissions = (int)lunl_integer_option(L, 3, "mode", 0, MODE_MOST, MODE_FILE);
     }
+    lunl_spare_descriptors(L, lunl_running_loop(L, lunl_S(L)), 1);
     lunl_fsop *o = lunl_fsop_new(L, &open_kind, 0);
     o->flags = flags;
     o->mode = permissions;

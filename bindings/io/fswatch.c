@@ -4,6 +4,7 @@
  * it (inotify). What nobody has taken yet waits in a bounded queue of the handle; when that is
  * full, one event says so and the rest is dropped.
  */
+#include "box.h"
 #include "fs.h"
 #include "handle.h"
 
@@ -38,23 +39,18 @@ typedef struct watch {
     uint32_t n;
 } watch;
 
-/* What object and watch both know, for as long as one of them is there: see law 5 of file.h. */
+/* Of its box user value 2 is the path. */
 typedef struct watcher {
-    lun_allocator from; /* whom its memory goes back to, maybe after its loop */
-    bool boxed;         /* the object has it */
-    watch *w;           /* NULL once closed */
-    lun_park next;      /* the task that waits for an event */
-    bool folder;        /* the path is one: events name its entries */
+    lunl_core core; /* first; owned by box and watch */
+    watch *w;       /* NULL once closed */
+    lun_park next;  /* the task that waits for an event */
+    bool folder;    /* the path is one: events name its entries */
     bool busy;
 } watcher;
 
-/* User value 1: where it was made, in debug; 2: the path. */
-typedef struct watcher_box {
-    const lunl_type *type;
-    watcher *of; /* owned with the watch; NULL once it was finalised */
-} watcher_box;
-
 static const lunl_type watcher_type = {"Watcher"};
+
+static const watcher gone = {.next = LUNL_NO_PARK(gone.next)};
 
 static void discard(watch *w, event *e)
 {
@@ -101,12 +97,6 @@ static void on_event(uv_fs_event_t *uv, const char *name, int events, int status
     lun_park_grant(&w->of->next);
 }
 
-static void free_if_over(watcher *of)
-{
-    if (!of->boxed && !of->w)
-        of->from.alloc(of->from.ud, of, sizeof *of, 0);
-}
-
 static void closing(lunl_handle *h)
 {
     watch *w = (watch *)h;
@@ -118,7 +108,7 @@ static void closing(lunl_handle *h)
     w->of = NULL;
     of->w = NULL;
     lun_park_grant_all(&of->next);
-    free_if_over(of);
+    lunl_core_drop(&of->core);
 }
 
 static const lunl_handle_kind watch_kind = {.closing = closing};
@@ -131,7 +121,7 @@ static const char *path_of(lua_State *L)
 
 static watcher *check_watcher(lua_State *L)
 {
-    return ((watcher_box *)lunl_check(L, 1, &watcher_type))->of;
+    return lunl_check_box(L, 1, &watcher_type);
 }
 
 /* The oldest event as a table. */
@@ -178,11 +168,12 @@ static int on_next(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     lunl_state *S = lunl_S(L);
-    watcher *of = ((watcher_box *)lua_touserdata(L, 1))->of;
+    watcher *of = lunl_unbox(L, 1);
     lun_future *on;
     bool interrupted;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    of->busy = false;
+    if (of->w)
+        of->busy = false;
     if (interrupted)
         lunl_throw_cancelled(L, S);
     return next_on(L, S, t, of);
@@ -198,7 +189,7 @@ static int l_next(lua_State *L)
     lunl_state *S = lunl_S(L);
     watcher *of = check_watcher(L);
     lua_settop(L, 1);
-    if (!of || !of->w)
+    if (!of->w)
         return 0;
     if (S->loop != of->w->h.loop)
         lunl_throw(L, LUNL_RUNTIME_ERROR,
@@ -230,7 +221,7 @@ static int l_iter(lua_State *L)
 static int l_close(lua_State *L)
 {
     watcher *of = check_watcher(L);
-    if (of && of->w)
+    if (of->w)
         lunl_handle_close(&of->w->h);
     return 0;
 }
@@ -238,19 +229,14 @@ static int l_close(lua_State *L)
 /* --- watcher:__gc(): a watcher that nobody has is closed; never called by name. */
 static int l_gc(lua_State *L)
 {
-    watcher_box *box = lunl_test(L, 1, &watcher_type);
-    watcher *of = box ? box->of : NULL;
-    if (!of)
+    watcher *of = lunl_test_box(L, 1, &watcher_type);
+    if (!of || of == &gone)
         return 0;
     lunl_loop *loop = of->w ? of->w->h.loop : NULL;
-    lunl_orphan(&of->next.base);
+    lunl_orphan_park(L, &of->next);
     if (of->w)
         lunl_handle_close(&of->w->h);
-    of->boxed = false;
-    box->of = NULL;
-    free_if_over(of);
-    if (loop)
-        lunl_box_dropped(L, loop, 1);
+    lunl_box_leave(L, &gone.core, loop);
     return 0;
 }
 
@@ -259,25 +245,20 @@ static int l_tostring(lua_State *L)
 {
     const watcher *of = check_watcher(L);
     const char *path = path_of(L);
-    lua_pushfstring(L, "<Watcher %s %s>", of && of->w ? "open" : "closed",
-                    path ? path : "?");
+    lua_pushfstring(L, "<Watcher %s %s>", of->w ? "open" : "closed", path ? path : "?");
     return 1;
 }
 
-/* A watch that has not begun, with what the object knows of it; raises if there is no memory. */
-static watch *new_watch(lua_State *L, lunl_loop *loop, bool folder)
+/* A watch that has not begun, for the object on top; raises if there is no memory. */
+static watch *new_watch(lua_State *L, lunl_loop *loop, watcher *of)
 {
     lunl_io_of(L, loop);
     watch *w = lunl_handle_new(loop, &watch_kind, sizeof *w);
-    watcher *of = w ? lun_loop_alloc(&loop->loop, sizeof *of) : NULL;
-    if (!of) {
-        if (w)
-            lunl_handle_discard(&w->h);
+    if (!w)
         lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
-    }
-    *of = (watcher){.from = loop->loop.allocator, .boxed = true, .w = w, .folder = folder};
-    lun_park_init(&of->next, &loop->loop, NULL);
+    of->w = w;
     w->of = of;
+    lunl_core_own(&of->core);
     lun_list_init(&w->events);
     uv_fs_event_init(loop->loop.uv, &w->uv);
     lunl_handle_opened(&w->h, (uv_handle_t *)&w->uv);
@@ -296,12 +277,12 @@ static int l_watch(lua_State *L)
     const char *path = lunl_check_path(L, 1);
     bool folder = lua_toboolean(L, 2);
     lunl_need_type(L, &watcher_type, methods, meta);
-    watcher_box *box = lunl_new(L, &watcher_type, sizeof *box, 2);
+    watcher *of = lunl_box_new(L, loop, &watcher_type, sizeof *of, 2, &gone.core);
+    lun_park_init(&of->next, &loop->loop, NULL);
+    of->folder = folder;
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 2);
-    lunl_box_made(L, loop);
-    watch *w = new_watch(L, loop, folder);
-    box->of = w->of;
+    watch *w = new_watch(L, loop, of);
     int err = uv_fs_event_start(&w->uv, on_event, path, 0);
     if (err != 0) {
         lunl_handle_close(&w->h);

@@ -5,6 +5,8 @@
  */
 #include "handle.h"
 
+#include "../state.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -84,36 +86,55 @@ void lunl_box_dropped(lua_State *L, lunl_loop *loop, int idx)
     lunl_report(L, loop, "leak");
 }
 
-static bool has_spare(const lunl_loop *loop)
+/* True if `n` more descriptors can be had. */
+static bool has_spare(const lunl_loop *loop, int n)
 {
     int fd = fcntl(uv_backend_fd(loop->loop.uv), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return errno != EMFILE;
+    bool more = n == 1 || has_spare(loop, n - 1);
     close(fd);
-    return true;
+    return more;
 }
 
-void lunl_spare_descriptor(lua_State *L, lunl_loop *loop)
+void lunl_spare_descriptors(lua_State *L, lunl_loop *loop, int n)
 {
     lunl_io *io = lunl_io_of(L, loop);
     uint64_t now = uv_hrtime();
-    if (now < io->no_spare || has_spare(loop))
+    if (now < io->no_spare || has_spare(loop, n))
         return;
     lunl_collect(L);
     uint64_t took = uv_hrtime() - now;
-    if (!has_spare(loop))
+    if (!has_spare(loop, n))
         io->no_spare = now + took + NO_SPARE + took * NO_SPARE_SHARE;
 }
 
+/* All threads have this one: nobody writes to a future that is done. */
+static const lun_future gone = {.kind = &lun_future_kind, .state = LUN_CANCELLED};
+
 void lunl_orphan(lun_future *f)
 {
-    /* All threads have this one: nobody writes to a future that is done. */
-    static const lun_future gone = {.kind = &lun_future_kind, .state = LUN_CANCELLED};
     while (!lun_list_alone(&f->waiters)) {
         lun_waiter *w = lun_container(f->waiters.next, lun_waiter, link);
         lun_list_drop(&w->link);
         w->on = (lun_future *)(uintptr_t)&gone;
         lun_task_wake(lun_container(w, lun_task, u.wait));
+    }
+}
+
+void lunl_orphan_park(lua_State *L, lun_park *p)
+{
+    lunl_orphan(&p->base);
+    if (p->granted == 0)
+        return;
+    const lunl_state *S = lunl_get_state(L);
+    for (uint32_t i = 1; i < S->n_slots + 1 && p->granted > 0; i++) {
+        lunl_task *t = lunl_slot_task(S, i);
+        if (!t || t->t.at != LUN_AT_WAITING || t->t.u.wait.on != &p->base)
+            continue;
+        t->t.u.wait.on = (lun_future *)(uintptr_t)&gone;
+        t->t.flags &= (uint8_t)~LUN_GRANTED;
+        p->granted--;
     }
 }
 

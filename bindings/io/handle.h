@@ -62,7 +62,7 @@ struct lunl_handle {
 typedef struct lunl_io {
     lun_link handles;  /* ring of lunl_handle.link */
     lun_link leaving;  /* the same, of closing ones whose job is queued */
-    lun_link ops;      /* ring of the owners of ops, see op.c */
+    lun_link ops;      /* ring of lun_op.link: those that are held, see op.c */
     lun_link watchers; /* ring of all functions that are waited for, see callback.c */
     lun_link records;  /* ring of lunl_record.link */
     char *chunk;       /* owned; LUNL_CHUNK bytes, or NULL until somebody reads */
@@ -71,9 +71,9 @@ typedef struct lunl_io {
     size_t most_read, most_write; /* bytes of a socket in one go; the probe's short_io */
     lunl_polls *polls;            /* poll.c's own */
     uint64_t
-        no_spare;   /* ns: until then no collection is made for the sake of descriptors */
-    void *stdio[3]; /* stdio.c's own: kept streams, or NULL */
-    bool over;      /* the loop closes: what lingers now may be told to end */
+        no_spare; /* ns: until then no collection is made for the sake of descriptors */
+    const void *stdio[3]; /* stdio.c's own: kept streams by their boxes, or NULL */
+    bool over;            /* the loop closes: what lingers now may be told to end */
 } lunl_io;
 
 /* The record of `loop`; raises if there is no memory. */
@@ -89,6 +89,8 @@ void lunl_need_type(lua_State *L, const lunl_type *type, const luaL_Reg *methods
  * more, to end.
  */
 void lunl_orphan(lun_future *f);
+/* The same for a park, also of those that were granted and have not run. */
+void lunl_orphan_park(lua_State *L, lun_park *p);
 
 /* Debug: the box on top, which has a user value for it, remembers where it was made. */
 void lunl_box_made(lua_State *L, const lunl_loop *loop);
@@ -110,11 +112,11 @@ void lunl_handle_close(lunl_handle *h);
 void lunl_handle_gone(lunl_handle *h);
 
 /*
- * Before a descriptor is asked for: if there is none left, a full collection gives back those of
- * what was dropped unclosed. One that was in vain is not repeated for a while. Finalisers may run,
+ * Before `n` descriptors are asked for: if there are not so many, a full collection gives back those
+ * of what was dropped unclosed. One that was in vain is not repeated for a while. Finalisers may run,
  * so nothing may be half done.
  */
-void lunl_spare_descriptor(lua_State *L, lunl_loop *loop);
+void lunl_spare_descriptors(lua_State *L, lunl_loop *loop, int n);
 
 /* op.c: the loop closes: releases the ops that dead coroutines hold. */
 void lunl_ops_close(lunl_io *io);

@@ -139,7 +139,7 @@ static int listen_everywhere(lua_State *L, request *r)
 /* --- net.listen(host, port, opts) -> Server: listens for TCP connections. host: a numeric
  * address, a name (the first of its addresses that works), or nil, "" or "*" for all of
  * this machine; port 0: any free one. opts: backlog (128), reuse_port (false); nodelay
- * (true) and limit (65536 bytes of a line) of the accepted streams; tls (a TLSContext with a
+ * (true), limit (65536 bytes of a line), high_water (65536, see connect) of these streams; tls (a TLSContext with a
  * certificate, or a table: see tls.context): streams are accepted at once, and their reads and
  * writes wait for the handshake. Throws OSError "bind address: CODE" or "getaddrinfo host: CODE". Suspends only to look up a name, safe to
  * cancel. */
@@ -153,7 +153,7 @@ static int l_listen(lua_State *L)
     fields.port = (int)lunl_check_integer(L, 2, 0, 65535);
     listen_options(L, 3, &fields);
     fields.loop = lunl_running_loop(L, S);
-    lunl_spare_descriptor(L, fields.loop);
+    lunl_spare_descriptors(L, fields.loop, 1);
     lua_settop(L, 2);
     if (*host == '\0' || strcmp(host, "*") == 0)
         return listen_everywhere(L, &fields);

@@ -136,8 +136,9 @@ static void push_error(lua_State *L, const lunl_conn *c, int err, const char *wh
     lunl_error_addr(L, err, what, text);
     if (err != UV_EBADF)
         return;
+    const lunl_transport *via = c->layer ? c->layer->below : c->via;
     lua_pushfstring(L, "%s %s: the stream is %s-only", what, text,
-                    c->via == &in_only ? "read" : "write");
+                    via == &in_only ? "read" : "write");
     lunl_error_set(L, lua_absindex(L, -2), "message");
 }
 

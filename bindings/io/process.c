@@ -13,6 +13,7 @@
  */
 #include "process.h"
 
+#include "box.h"
 #include "signal.h"
 
 #include <signal.h>
@@ -27,7 +28,7 @@ typedef struct child child;
 typedef struct running {
     lunl_handle h; /* first */
     uv_process_t process;
-    child *box; /* NULL once collected */
+    child *box; /* owned with its object; NULL once that is collected */
     bool alive; /* libuv has not reported its end */
     bool leads; /* a group of its own */
     bool detached;
@@ -35,10 +36,10 @@ typedef struct running {
     bool last;   /* what is left of its group goes with it */
 } running;
 
-/* The Lua object. */
+/* What the Lua object has. */
 struct child {
-    const lunl_type *type; /* first */
-    running *k;            /* while it runs; NULL also if its loop has closed */
+    lunl_core core; /* first */
+    running *k;     /* while it runs; NULL also if its loop has closed */
     lun_park waiters;
     int pid;
     int code, signal;
@@ -46,6 +47,8 @@ struct child {
 };
 
 static const lunl_type child_type = {"Child"};
+
+static const child gone = {.waiters = LUNL_NO_PARK(gone.waiters)};
 
 /* ---- the handle ---- */
 
@@ -80,6 +83,7 @@ static void part(running *k)
     k->box = NULL;
     c->k = NULL;
     lun_park_grant_all(&c->waiters);
+    lunl_core_drop(&c->core);
 }
 
 static void on_exit_of(uv_process_t *process, int64_t code, int number)
@@ -128,6 +132,8 @@ static const lunl_handle_kind running_kind = {
     .closing = closing, .parted = parted, .lingers = lingers};
 
 /* ---- starting ---- */
+
+enum { SPARE = 4 }; /* descriptors that starting a child takes for a moment */
 
 enum argument {
     FILE_ARG = 1,
@@ -228,10 +234,9 @@ static int l_spawn(lua_State *L)
     options.cwd = lua_isnil(L, CWD_ARG) ? NULL : lunl_check_string(L, CWD_ARG, NULL);
     options.uid = (uv_uid_t)number_at(L, UID_ARG, &options.flags, UV_PROCESS_SETUID);
     options.gid = (uv_gid_t)number_at(L, GID_ARG, &options.flags, UV_PROCESS_SETGID);
-    lunl_io_of(L, loop);
-    child *c = lunl_new(L, &child_type, sizeof *c, 1);
+    lunl_spare_descriptors(L, loop, SPARE);
+    child *c = lunl_box_new(L, loop, &child_type, sizeof *c, 1, &gone.core);
     lun_park_init(&c->waiters, &loop->loop, NULL);
-    lunl_box_made(L, loop);
     static const char *const names[] = {"stdin", "stdout", "stderr"};
     lunl_lent lent[3];
     uv_stdio_container_t stdio[3];
@@ -257,6 +262,7 @@ static int l_spawn(lua_State *L)
     }
     k->box = c;
     c->k = k;
+    lunl_core_own(&c->core);
     c->pid = k->process.pid;
     return 1;
 }
@@ -265,7 +271,7 @@ static int l_spawn(lua_State *L)
 
 static child *check_child(lua_State *L)
 {
-    return lunl_check(L, 1, &child_type);
+    return lunl_check_box(L, 1, &child_type);
 }
 
 /* --- child:pid() -> number */
@@ -309,13 +315,13 @@ static int on_ended(lua_State *L, int status, lua_KContext ctx)
     (void)ctx;
     lunl_state *S = lunl_S(L);
     lun_future *on;
-    const child *c = lua_touserdata(L, 1);
+    child *c = lunl_unbox(L, 1);
     lun_task *t = lunl_resumed(L, S, &on);
     if (c->ended)
         return push_end(L, c);
     if (!c->k)
         lost(L, c);
-    lun_park_wait((lun_park *)(uintptr_t)&c->waiters, t);
+    lun_park_wait(&c->waiters, t);
     return lunl_suspend(L, S, 0, on_ended);
 }
 
@@ -377,19 +383,17 @@ static int l_close(lua_State *L)
 /* --- child:__gc(): a child that nobody has is killed as by close; never called by name. */
 static int l_gc(lua_State *L)
 {
-    child *c = lunl_test(L, 1, &child_type);
-    if (!c)
+    child *c = lunl_test_box(L, 1, &child_type);
+    if (!c || c == &gone)
         return 0;
-    lunl_orphan(&c->waiters.base);
+    lunl_orphan_park(L, &c->waiters);
     running *k = c->k;
-    if (!k)
-        return 0;
-    bool dropped = !k->killed && !k->detached;
-    kill_child(k);
-    c->k = NULL;
-    k->box = NULL;
-    if (dropped)
-        lunl_box_dropped(L, k->h.loop, 1);
+    bool dropped = k && !k->killed && !k->detached;
+    if (k) {
+        kill_child(k);
+        part(k);
+    }
+    lunl_box_leave(L, &gone.core, dropped ? k->h.loop : NULL);
     return 0;
 }
 

@@ -127,7 +127,7 @@ static int l_pipe(lua_State *L)
     bool r = strchr(ours, 'r'), w = strchr(ours, 'w');
     size_t limit = limit_at(L, 2);
     int fds[2];
-    lunl_io_of(L, loop);
+    lunl_spare_descriptors(L, loop, 2);
     end reader = push_end(L, loop, r, true, false, limit);
     end writer = push_end(L, loop, w, false, true, limit);
     if (pipe2(fds, O_CLOEXEC) != 0)
@@ -142,7 +142,7 @@ static int l_socketpair(lua_State *L)
     lunl_loop *loop = lunl_running_loop(L, lunl_S(L));
     size_t limit = limit_at(L, 1);
     int fds[2];
-    lunl_io_of(L, loop);
+    lunl_spare_descriptors(L, loop, 2);
     end a = push_end(L, loop, true, true, true, limit);
     end b = push_end(L, loop, true, true, true, limit);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0)
@@ -154,7 +154,7 @@ static int l_socketpair(lua_State *L)
  * the child has made blocking. Does not suspend. */
 static int l_give(lua_State *L)
 {
-    lunl_stream *s = lunl_test(L, 1, &lunl_stream_type);
+    lunl_stream *s = lunl_test_box(L, 1, &lunl_stream_type);
     if (s)
         lunl_stream_close(s);
     return 0;
@@ -216,7 +216,7 @@ void lunl_lend(lua_State *L, lunl_state *S, int arg, const char *name, lunl_lent
 {
     *lent = (lunl_lent){.fd = -1};
     descriptor *d = lunl_test(L, arg, &descriptor_type);
-    lunl_stream *s = lunl_test(L, arg, &lunl_stream_type);
+    lunl_stream *s = lunl_test_box(L, arg, &lunl_stream_type);
     if (lua_isnoneornil(L, arg))
         return;
     if (lua_isinteger(L, arg)) {

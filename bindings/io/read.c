@@ -146,7 +146,7 @@ static int on_readable(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
     lunl_state *S = lunl_S(L);
-    lunl_stream *s = lua_touserdata(L, 1);
+    lunl_stream *s = lunl_stream_at(L, 1);
     lun_task *t = lunl_stream_resumed(L, S, s, &s->reader, call_name[ctx & 3]);
     return read_on(L, S, t, s, ctx);
 }
@@ -238,11 +238,7 @@ static int l_read_until(lua_State *L)
 /* --- iterator of stream:lines(...): one read with its formats. */
 static int l_next(lua_State *L)
 {
-    int n = (int)lua_tointeger(L, lua_upvalueindex(3));
-    lua_settop(L, 0);
-    luaL_checkstack(L, n, "too many formats");
-    for (int i = 0; i < n; i++)
-        lua_pushvalue(L, lua_upvalueindex(4 + i));
+    lunl_lines_args(L);
     return read_formats(L, lunl_S(L));
 }
 
@@ -251,23 +247,8 @@ static int l_next(lua_State *L)
  * suspend itself; the iterator does and throws as read does. */
 static int l_lines(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    lunl_want w;
-    int n = lua_gettop(L);
-    lunl_open_stream(L, S, "lines");
-    for (int i = 2; i <= n; i++)
-        lunl_check_format(L, i, &w);
-    if (n > 201)
-        lunl_arg_error(L, 202, LUNL_VALUE_ERROR, "too many formats");
-    luaL_checkstack(L, 4, NULL);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_pushvalue(L, lua_upvalueindex(2));
-    lua_insert(L, 2);
-    lua_pushinteger(L, n);
-    lua_insert(L, 3);
-    lua_pushcclosure(L, l_next, 3 + n);
-    return 1;
+    lunl_open_stream(L, lunl_S(L), "lines");
+    return lunl_push_lines(L, l_next);
 }
 
 const luaL_Reg lunl_read_methods[] = {

@@ -15,11 +15,10 @@ static const double PAUSE = 0.1; /* s until the next try after one */
 typedef struct connection {
     const lunl_type *type;
     lunl_record record;
-    lunl_server *sv; /* kept alive by user value 3 */
-    lunl_stream *s;  /* by user value 2 */
-    lun_link link;   /* in sv->live */
-    lun_waiter end;  /* of the task */
-    lun_job job;     /* queued when the task has ended */
+    lunl_server *sv; /* owned with others while `link` is in sv->live */
+    lun_link link;
+    lun_waiter end; /* of the task */
+    lun_job job;    /* queued when the task has ended */
 } connection;
 
 static const lunl_type connection_type = {"connection"};
@@ -32,11 +31,17 @@ static void on_end(lun_waiter *w)
 
 static const lun_waiter_kind end_waiter = {on_end, false};
 
+static void leave_server(connection *k)
+{
+    lun_list_drop(&k->link);
+    lunl_core_drop(&k->sv->core);
+}
+
 static void on_loop_close(lunl_record *record)
 {
     connection *k = lun_container(record, connection, record);
     lun_waiter_drop(&k->end);
-    lun_list_drop(&k->link);
+    leave_server(k);
 }
 
 /* The handler, whose task is at `task`, threw. */
@@ -61,7 +66,6 @@ static void report(lua_State *L, lunl_loop *loop, int record, int task, lun_futu
 static void run(lun_job *job)
 {
     connection *k = lun_container(job, connection, job);
-    lunl_server *sv = k->sv;
     lun_future *f = k->end.on;
     lunl_loop *loop = lunl_loop_of(f->loop);
     lua_State *L = loop->S->L;
@@ -70,9 +74,12 @@ static void run(lun_job *job)
     lunl_push_held(L, loop->S, k->record.slot);
     lunl_record_release(L, loop, &k->record);
     lun_list_drop(&k->link);
-    lunl_stream_close(k->s);
-    if (lun_list_alone(&sv->live))
-        lun_park_grant_all(&sv->leavers);
+    if (lun_list_alone(&k->sv->live))
+        lun_park_grant_all(&k->sv->leavers);
+    leave_server(k);
+    lua_getiuservalue(L, top + 1, 2);
+    lunl_stream_close(lunl_stream_at(L, -1));
+    lua_pop(L, 1);
     if (f->state == LUN_ERROR) {
         lua_getiuservalue(L, top + 1, 1);
         report(L, loop, top + 1, top + 2, f);
@@ -99,11 +106,11 @@ static void start(lua_State *L, lunl_loop *loop, lunl_server *sv)
     lunl_record_hold(L, loop, &k->record);
     k->record.over = on_loop_close;
     k->sv = sv;
-    k->s = lua_touserdata(L, stream);
     k->job = (lun_job){NULL, run};
     lun_waiter_init(&k->end, &end_waiter);
     lun_waiter_watch(&k->end, &t->t.done);
     lun_list_push(&sv->live, &k->link);
+    lunl_core_own(&sv->core);
     lua_settop(L, stream - 1);
 }
 
@@ -152,7 +159,7 @@ static int on_resumed(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
     lunl_state *S = lunl_S(L);
-    lunl_server *sv = lua_touserdata(L, 1);
+    lunl_server *sv = lunl_server_at(L, 1);
     enum phase at = (enum phase)ctx;
     lun_future *on;
     bool interrupted;
@@ -171,7 +178,8 @@ static int leave(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv, enum
         lun_park_wait(&sv->leavers, t);
         return lunl_suspend(L, S, at, on_resumed);
     }
-    sv->serving = false;
+    if (sv->l)
+        sv->serving = false;
     if (at == CANCELLED)
         lunl_throw_cancelled(L, S);
     return 0;

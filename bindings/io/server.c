@@ -16,6 +16,10 @@ enum {
 
 static const lunl_type server_type = {"Server"};
 
+static const lunl_server gone = {.acceptors = LUNL_NO_PARK(gone.acceptors),
+                                 .leavers = LUNL_NO_PARK(gone.leavers),
+                                 .live = {(lun_link *)&gone.live, (lun_link *)&gone.live}};
+
 static void part(lunl_listener *l)
 {
     lunl_server *sv = l->box;
@@ -24,6 +28,7 @@ static void part(lunl_listener *l)
     sv->l = NULL;
     l->box = NULL;
     lun_park_grant_all(&sv->acceptors);
+    lunl_core_drop(&sv->core);
 }
 
 static void listener_closing(lunl_handle *h)
@@ -57,7 +62,7 @@ void lunl_server_close(lunl_server *sv)
 
 lunl_server *lunl_check_server(lua_State *L)
 {
-    return lunl_check(L, 1, &server_type);
+    return lunl_check_box(L, 1, &server_type);
 }
 
 lunl_server *lunl_open_server(lua_State *L, lunl_state *S, const char *what)
@@ -81,11 +86,10 @@ lunl_server *lunl_open_server(lua_State *L, lunl_state *S, const char *what)
 
 lunl_server *lunl_server_new(lua_State *L, lunl_loop *loop, const lunl_net_opts *opts)
 {
-    lunl_server *sv = lunl_new(L, &server_type, sizeof *sv, 1);
+    lunl_server *sv = lunl_box_new(L, loop, &server_type, sizeof *sv, 1, &gone.core);
     lun_park_init(&sv->acceptors, &loop->loop, NULL);
     lun_park_init(&sv->leavers, &loop->loop, NULL);
     lun_list_init(&sv->live);
-    lunl_box_made(L, loop);
     sv->opts = *opts;
     return sv;
 }
@@ -110,6 +114,7 @@ int lunl_server_listen(lunl_server *sv, lunl_loop *loop, int fd, const char *fil
     l->fd = fd;
     l->box = sv;
     sv->l = l;
+    lunl_core_own(&sv->core);
     if (file && stat(file, &l->made) == 0)
         memcpy(l->file, file, name);
     else
@@ -191,7 +196,7 @@ int lunl_server_accept(lua_State *L, lunl_server *sv)
     if (!l->ready) {
         int err = take(sv);
         if (err == UV_EMFILE) {
-            lunl_spare_descriptor(L, l->h.loop);
+            lunl_spare_descriptors(L, l->h.loop, 1);
             err = sv->l ? take(sv) : UV_ECANCELED;
         }
         if (err != 0) {
@@ -217,7 +222,7 @@ static int on_acceptable(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     lunl_state *S = lunl_S(L);
-    lunl_server *sv = lua_touserdata(L, 1);
+    lunl_server *sv = lunl_server_at(L, 1);
     lun_future *on;
     lun_task *t = lunl_resumed(L, S, &on);
     if (!sv->l)
@@ -294,17 +299,16 @@ static int l_close(lua_State *L)
 /* --- server:__gc(): a server that nobody has is closed; never called by name. */
 static int l_gc(lua_State *L)
 {
-    lunl_server *sv = lunl_test(L, 1, &server_type);
-    if (!sv)
+    lunl_server *sv = lunl_test_box(L, 1, &server_type);
+    if (!sv || sv == &gone)
         return 0;
-    lunl_orphan(&sv->acceptors.base);
-    lunl_orphan(&sv->leavers.base);
+    lunl_orphan_park(L, &sv->acceptors);
+    lunl_orphan_park(L, &sv->leavers);
     lunl_loop *loop = sv->l ? sv->l->h.loop : NULL;
     lunl_server_close(sv);
     lunl_tls_drop(sv->tls);
     sv->tls = NULL;
-    if (loop)
-        lunl_box_dropped(L, loop, 1);
+    lunl_box_leave(L, &gone.core, loop);
     return 0;
 }
 
@@ -314,6 +318,8 @@ static int l_tostring(lua_State *L)
 {
     lunl_server *sv = lunl_check_server(L);
     char text[LUNL_ADDR_TEXT];
+    if (lunl_box_text(L))
+        return 1;
     lua_pushfstring(L, "<Server %s %s>", sv->l ? "open" : "closed",
                     lunl_addr_text(&sv->addr, text));
     return 1;

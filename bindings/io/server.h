@@ -10,6 +10,7 @@
 #ifndef LUNL_IO_SERVER_H
 #define LUNL_IO_SERVER_H
 
+#include "box.h"
 #include "net.h"
 
 #include <sys/stat.h>
@@ -20,7 +21,7 @@ typedef struct lunl_listener {
     lunl_handle h; /* first */
     uv_poll_t poll;
     int fd;             /* owned, closed as soon as the handle begins to close */
-    lunl_server *box;   /* NULL once the server is closed or collected */
+    lunl_server *box;   /* owned with others; NULL once the server is closed */
     lunl_socket *ready; /* accepted, but its Lua object could not be made; owned, or NULL */
     lunl_addr ready_peer;
     bool polling;
@@ -29,8 +30,9 @@ typedef struct lunl_listener {
     char file[];
 } lunl_listener;
 
+/* Owned by its box, by the listener and by each connection of serve. */
 struct lunl_server {
-    const lunl_type *type;
+    lunl_core core;     /* first */
     lunl_listener *l;   /* NULL once closed */
     lun_park acceptors; /* who waits for a connection */
     lun_park leavers;   /* the task in serve that waits for the last connection to end */
@@ -51,6 +53,11 @@ lunl_server *lunl_server_new(lua_State *L, lunl_loop *loop, const lunl_net_opts 
  * it. 0, or libuv's code and the socket is closed.
  */
 int lunl_server_listen(lunl_server *sv, lunl_loop *loop, int fd, const char *file);
+/* The server that the box at `idx` has, which is known to be one. */
+static inline lunl_server *lunl_server_at(lua_State *L, int idx)
+{
+    return lunl_unbox(L, idx);
+}
 /* The server at 1, whatever became of it. */
 lunl_server *lunl_check_server(lua_State *L);
 /* The same, open and of the running loop; else OSError EBADF or RuntimeError. */

@@ -100,10 +100,11 @@ int lunl_check_signal(lua_State *L, int arg)
         return (int)lunl_check_integer(L, arg, 1, LUNL_SIGNALS - 1);
     if (lua_type(L, arg) != LUA_TSTRING)
         lunl_type_error(L, arg, "name or number of a signal");
-    int number = lunl_signal_number(lua_tostring(L, arg));
+    size_t len;
+    const char *name = lua_tolstring(L, arg, &len);
+    int number = strlen(name) == len ? lunl_signal_number(name) : 0;
     if (number == 0)
-        lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "unknown signal '%s'",
-                       lua_tostring(L, arg));
+        lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "unknown signal '%s'", name);
     return number;
 }
 

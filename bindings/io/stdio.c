@@ -116,19 +116,20 @@ static void make(lua_State *L, lunl_loop *loop, lunl_io *io, int n)
     lunl_stream *s =
         lunl_stream_new(L, loop, &lunl_shared_transports[n], &nowhere, LUNL_LINE_LIMIT);
     lunl_keep(L, loop, -1);
+    const void *box = lua_touserdata(L, -1);
     lua_pop(L, 1);
     if (io->stdio[n]) { /* a finaliser that ran just now has asked for it, too */
-        lunl_let_go(L, loop, s);
+        lunl_let_go(L, loop, box);
         return;
     }
     int err = open_conn(loop, n, &c);
     if (err != 0) {
-        lunl_let_go(L, loop, s);
+        lunl_let_go(L, loop, box);
         lunl_throw_uv(L, err, "open", names[n]);
     }
     c->high = c->low = 0;
     lunl_stream_own(s, c);
-    io->stdio[n] = s;
+    io->stdio[n] = box;
 }
 
 int lunl_push_stdio(lua_State *L, lunl_state *S, const char *name)

@@ -11,17 +11,21 @@
 
 const lunl_type lunl_stream_type = {"Stream"};
 
+static const lunl_transport nowhere = {.name = "stream"};
+static const lunl_stream gone = {.via = &nowhere,
+                                 .readers = LUNL_NO_PARK(gone.readers),
+                                 .writers = LUNL_NO_PARK(gone.writers)};
+
 lunl_stream *lunl_stream_new(lua_State *L, lunl_loop *loop, const lunl_transport *via,
                              const lunl_addr *peer, size_t limit)
 {
     size_t size = offsetof(lunl_stream, peer) + lunl_addr_room(peer);
-    lunl_stream *s = lunl_new(L, &lunl_stream_type, size, 1);
+    lunl_stream *s = lunl_box_new(L, loop, &lunl_stream_type, size, 1, &gone.core);
     lun_park_init(&s->readers, &loop->loop, NULL);
     lun_park_init(&s->writers, &loop->loop, NULL);
     s->via = via;
     lunl_addr_copy(&s->peer, peer);
     s->limit = limit;
-    lunl_box_made(L, loop);
     return s;
 }
 
@@ -29,6 +33,7 @@ void lunl_stream_own(lunl_stream *s, lunl_conn *c)
 {
     s->c = c;
     c->box = s;
+    lunl_core_own(&s->core);
 }
 
 lunl_stream *lunl_stream_push(lua_State *L, lunl_conn *c, const lunl_addr *peer,
@@ -64,7 +69,7 @@ const char *lunl_stream_text(const lunl_stream *s, char *buf)
 
 lunl_stream *lunl_check_stream(lua_State *L)
 {
-    return lunl_check(L, 1, &lunl_stream_type);
+    return lunl_check_box(L, 1, &lunl_stream_type);
 }
 
 lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
@@ -107,7 +112,8 @@ lun_task *lunl_stream_resumed(lua_State *L, lunl_state *S, lunl_stream *s, bool 
     lun_future *on;
     bool interrupted;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    *busy = false;
+    if (s->c)
+        *busy = false;
     if (interrupted)
         lunl_throw_cancelled(L, S);
     if (!s->c)
@@ -129,15 +135,14 @@ static int l_close(lua_State *L)
 /* --- stream:__gc(): a stream that nobody has is closed; never called by name. */
 static int l_gc(lua_State *L)
 {
-    lunl_stream *s = lunl_test(L, 1, &lunl_stream_type);
-    if (!s)
+    lunl_stream *s = lunl_test_box(L, 1, &lunl_stream_type);
+    if (!s || s == &gone)
         return 0;
-    lunl_orphan(&s->readers.base);
-    lunl_orphan(&s->writers.base);
+    lunl_orphan_park(L, &s->readers);
+    lunl_orphan_park(L, &s->writers);
     lunl_loop *loop = s->c ? s->c->h.loop : NULL;
     lunl_stream_close(s);
-    if (loop)
-        lunl_box_dropped(L, loop, 1);
+    lunl_box_leave(L, &gone.core, loop);
     return 0;
 }
 
@@ -184,6 +189,8 @@ static int l_tostring(lua_State *L)
 {
     lunl_stream *s = lunl_check_stream(L);
     char text[LUNL_ADDR_TEXT];
+    if (lunl_box_text(L))
+        return 1;
     lua_pushfstring(L, "<Stream %s %s>", s->c ? "open" : "closed",
                     lunl_stream_text(s, text));
     return 1;

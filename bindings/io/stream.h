@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.h - a two-way stream of bytes: the Lua object (lunl_stream) on top of a connection
- * (lunl_conn, transport.h). stream.c: the object and how the two part; read.c and write.c:
- * what goes through; conn.c: the connection.
+ * stream.h - a two-way stream of bytes: the Lua object, a box (box.h) around a lunl_stream, on top
+ * of a connection (lunl_conn, transport.h). stream.c: the object and how the two part; read.c and
+ * write.c: what goes through; conn.c: the connection.
  *
  * Laws:
- *  1. The connection and the object point at each other until either is closed or
- *     collected; then both pointers are NULL. A connection that still has output lives on
- *     without an object.
- *  2. One task reads and one writes at a time; they wait in the object's parks, which are
- *     alive because the object lies on their stack, however early the connection goes.
+ *  1. The connection and the lunl_stream point at each other until either is closed or the
+ *     object collected; then both pointers are NULL. A connection that still has output lives on
+ *     without one.
+ *  2. One task reads and one writes at a time; they wait in its parks, which are alive because
+ *     the object lies on their stack, however early the connection goes.
  *  3. What has been accepted for writing goes out, whatever becomes of the writer.
  */
 #ifndef LUNL_IO_STREAM_H
 #define LUNL_IO_STREAM_H
 
+#include "box.h"
 #include "formats.h"
 #include "transport.h"
 
 struct lunl_stream {
-    const lunl_type *type;
+    lunl_core core;            /* first */
     lunl_conn *c;              /* NULL once closed; law 1 */
     const lunl_transport *via; /* of the connection that it has or had; static */
     lun_park readers, writers;
@@ -50,6 +51,11 @@ void lunl_conn_part(lunl_conn *c);
 /* What it is called in errors: "127.0.0.1:80"; `buf` has LUNL_ADDR_TEXT bytes. */
 const char *lunl_stream_text(const lunl_stream *s, char *buf);
 
+/* The stream at `idx`, where it is known to be one. */
+static inline lunl_stream *lunl_stream_at(lua_State *L, int idx)
+{
+    return lunl_unbox(L, idx);
+}
 /* The stream at 1, whatever became of it. */
 lunl_stream *lunl_check_stream(lua_State *L);
 /* The same, open and of the running loop; else OSError EBADF "what address: closed" or

@@ -482,7 +482,7 @@ static int l_connect(lua_State *L)
     }
     lunl_loop *loop = lunl_running_loop(L, S);
     lunl_enter(L, S);
-    lunl_spare_descriptor(L, loop);
+    lunl_spare_descriptors(L, loop, 1);
     connection *k = new_connection(L, loop, &fields, host, hosts, n);
     begin(k);
     if (limited)

@@ -45,7 +45,7 @@ static int wait_on(lua_State *L, lunl_state *S, lun_task *t, lua_KContext ctx)
 {
     int idx = (int)(ctx >> 2);
     enum call call = ctx & 3;
-    lunl_stream *s = lua_touserdata(L, idx);
+    lunl_stream *s = lunl_stream_at(L, idx);
     enum lunl_tls_state state = lunl_tls_state(lunl_tls_of(s->c));
     if (state == LUNL_TLS_BROKEN && call == CALL_SERVE)
         return 0;
@@ -67,11 +67,12 @@ static int on_shaken(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     lunl_state *S = lunl_S(L);
     enum call call = ctx & 3;
-    lunl_stream *s = lua_touserdata(L, (int)(ctx >> 2));
+    lunl_stream *s = lunl_stream_at(L, (int)(ctx >> 2));
     lun_future *on;
     bool interrupted;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
-    s->reader = s->writer = false;
+    if (s->c)
+        s->reader = s->writer = false;
     if (interrupted) {
         let_go(s, call);
         lunl_throw_cancelled(L, S);
@@ -124,7 +125,7 @@ static int on_connected(lua_State *L, int status, lua_KContext ctx)
     int opts = (int)ctx, stream = opts + STREAM;
     lun_loop *loop = &S->loop->loop;
     lunl_tls_config *config = lunl_tls_push_context(L, opts, opts + CONTEXT);
-    lunl_stream *s = lua_touserdata(L, stream);
+    lunl_stream *s = lunl_stream_at(L, stream);
     uint64_t deadline = (uint64_t)lua_tointeger(L, opts + DEADLINE);
     uint64_t now = lun_loop_time(loop);
     double left = deadline > now ? (double)(deadline - now) / 1e9 : 0;
@@ -278,7 +279,7 @@ static int on_listening(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
     int opts = (int)ctx;
-    lunl_server *sv = lua_touserdata(L, -1);
+    lunl_server *sv = lunl_server_at(L, -1);
     sv->tls = lunl_tls_push_context(L, opts, opts + 1);
     sv->tls->refs++;
     lua_pop(L, 1);
@@ -296,7 +297,7 @@ int lunl_tls_listen(lua_State *L, int opts)
 
 int lunl_tls_accepted(lua_State *L, lunl_tls_config *config)
 {
-    lunl_stream *s = lua_touserdata(L, -1);
+    lunl_stream *s = lunl_stream_at(L, -1);
     lunl_tls_start start = {
         .config = config, .server = true, .limit = config->handshake_timeout};
     int err = s->c ? lunl_tls_begin(s, &start) : 0;
@@ -329,7 +330,7 @@ static int l_serve(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     lun_task *t = lunl_enter(L, S);
-    lunl_stream *s = lua_touserdata(L, 2);
+    lunl_stream *s = lunl_stream_at(L, 2);
     if (!s->c)
         return 0;
     return wait_on(L, S, t, 2 << 2 | CALL_SERVE);

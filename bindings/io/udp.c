@@ -12,6 +12,9 @@ enum { DATAGRAM_MAX = 65536 /* bytes; no datagram of IP is longer */ };
 
 static const lunl_type udp_type = {"UDPSocket"};
 
+static const lunl_udp gone = {.receivers = LUNL_NO_PARK(gone.receivers),
+                              .senders = LUNL_NO_PARK(gone.senders)};
+
 /* ---- the socket ---- */
 
 static void part(lunl_endpoint *e)
@@ -23,6 +26,7 @@ static void part(lunl_endpoint *e)
     e->box = NULL;
     lun_park_grant_all(&u->receivers);
     lun_park_grant_all(&u->senders);
+    lunl_core_drop(&u->core);
 }
 
 static void endpoint_closing(lunl_handle *h)
@@ -41,10 +45,9 @@ static const lunl_handle_kind endpoint_kind = {.closing = endpoint_closing,
 
 lunl_udp *lunl_udp_new(lua_State *L, lunl_loop *loop)
 {
-    lunl_udp *u = lunl_new(L, &udp_type, sizeof *u, 1);
+    lunl_udp *u = lunl_box_new(L, loop, &udp_type, sizeof *u, 1, &gone.core);
     lun_park_init(&u->receivers, &loop->loop, NULL);
     lun_park_init(&u->senders, &loop->loop, NULL);
-    lunl_box_made(L, loop);
     return u;
 }
 
@@ -63,12 +66,13 @@ int lunl_udp_own(lunl_udp *u, lunl_loop *loop, int fd)
     e->fd = fd;
     e->box = u;
     u->e = e;
+    lunl_core_own(&u->core);
     return 0;
 }
 
 lunl_udp *lunl_open_udp(lua_State *L, lunl_state *S, const char *what)
 {
-    lunl_udp *u = lunl_check(L, 1, &udp_type);
+    lunl_udp *u = lunl_check_box(L, 1, &udp_type);
     if (!u->e) {
         char text[LUNL_ADDR_TEXT];
         lunl_addr_text(&u->addr, text);
@@ -219,7 +223,7 @@ static int on_writable(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     lunl_state *S = lunl_S(L);
-    lunl_udp *u = lua_touserdata(L, 1);
+    lunl_udp *u = lunl_unbox(L, 1);
     return send_on(L, S, resumed(L, S, u, "send"), u, true);
 }
 
@@ -261,7 +265,7 @@ static int on_found(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     lunl_state *S = lunl_S(L);
-    lunl_udp *u = lua_touserdata(L, 1);
+    lunl_udp *u = lunl_unbox(L, 1);
     lunl_addr a;
     if (!u->e)
         lunl_fail_at(L, &u->addr, UV_ECANCELED, "send");
@@ -345,7 +349,7 @@ static int on_readable(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
     lunl_state *S = lunl_S(L);
-    lunl_udp *u = lua_touserdata(L, 1);
+    lunl_udp *u = lunl_unbox(L, 1);
     lun_future *on;
     if (u->e || ctx == RECV)
         return receive_on(L, S, resumed(L, S, u, "recv"), u, (enum call)ctx, true);
@@ -400,7 +404,7 @@ static int l_next(lua_State *L)
     lunl_state *S = lunl_S(L);
     lua_settop(L, 0);
     lua_pushvalue(L, lua_upvalueindex(3));
-    lunl_udp *u = lua_touserdata(L, 1);
+    lunl_udp *u = lunl_unbox(L, 1);
     if (!u->e)
         return 0;
     return receive_begin(L, S, lunl_open_udp(L, S, "recv"), PACKETS);
@@ -452,22 +456,21 @@ static void close_socket(lunl_udp *u)
  * block of a `<close>` variable. */
 static int l_close(lua_State *L)
 {
-    close_socket(lunl_check(L, 1, &udp_type));
+    close_socket(lunl_check_box(L, 1, &udp_type));
     return 0;
 }
 
 /* --- socket:__gc(): a socket that nobody has is closed; never called by name. */
 static int l_gc(lua_State *L)
 {
-    lunl_udp *u = lunl_test(L, 1, &udp_type);
-    if (!u)
+    lunl_udp *u = lunl_test_box(L, 1, &udp_type);
+    if (!u || u == &gone)
         return 0;
-    lunl_orphan(&u->receivers.base);
-    lunl_orphan(&u->senders.base);
+    lunl_orphan_park(L, &u->receivers);
+    lunl_orphan_park(L, &u->senders);
     lunl_loop *loop = u->e ? u->e->h.loop : NULL;
     close_socket(u);
-    if (loop)
-        lunl_box_dropped(L, loop, 1);
+    lunl_box_leave(L, &gone.core, loop);
     return 0;
 }
 
@@ -475,8 +478,10 @@ static int l_gc(lua_State *L)
  * 127.0.0.1:53>". */
 static int l_tostring(lua_State *L)
 {
-    lunl_udp *u = lunl_check(L, 1, &udp_type);
+    const lunl_udp *u = lunl_check_box(L, 1, &udp_type);
     char text[LUNL_ADDR_TEXT];
+    if (lunl_box_text(L))
+        return 1;
     lua_pushfstring(L, "<UDPSocket %s %s>", u->e ? "open" : "closed",
                     lunl_addr_text(&u->addr, text));
     return 1;

@@ -9,6 +9,7 @@
 #ifndef LUNL_IO_UDP_H
 #define LUNL_IO_UDP_H
 
+#include "box.h"
 #include "net.h"
 
 typedef struct lunl_udp lunl_udp;
@@ -17,12 +18,12 @@ typedef struct lunl_endpoint {
     lunl_handle h; /* first */
     uv_poll_t poll;
     int fd;        /* owned, closed as soon as the handle begins to close */
-    lunl_udp *box; /* NULL once the socket is closed or collected */
+    lunl_udp *box; /* owned with its object; NULL once the socket is closed */
     int events;    /* that libuv looks for */
 } lunl_endpoint;
 
 struct lunl_udp {
-    const lunl_type *type;
+    lunl_core core;   /* first */
     lunl_endpoint *e; /* NULL once closed */
     lun_park receivers, senders;
     lunl_addr addr; /* where it is bound */

@@ -266,7 +266,7 @@ static int l_udp(lua_State *L)
     lunl_state *S = lunl_S(L);
     lunl_opt_table(L, OPTIONS);
     lua_settop(L, OPTIONS);
-    lunl_spare_descriptor(L, lunl_running_loop(L, S));
+    lunl_spare_descriptors(L, lunl_running_loop(L, S), 1);
     lua_settop(L, PEER);
     return open_on(L, LOCAL);
 }

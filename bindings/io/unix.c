@@ -44,8 +44,8 @@ static int connect_socket(const lunl_addr *a, int *fd)
     return give_up(*fd);
 }
 
-/* A call of connect_unix has its stream, which is closed as yet, and its deadline here. */
-enum { STREAM = 3, DEADLINE };
+/* A call of connect_unix has its stream, which is closed as yet, its deadline and its mark here. */
+enum { STREAM = 3, DEADLINE, HIGH_WATER };
 
 static int connect_on(lua_State *L, lunl_state *S, lun_task *t, lua_KContext tries);
 
@@ -60,11 +60,13 @@ static int on_awake(lua_State *L, int status, lua_KContext ctx)
 
 static int connect_on(lua_State *L, lunl_state *S, lun_task *t, lua_KContext tries)
 {
-    lunl_stream *s = lua_touserdata(L, STREAM);
+    lunl_stream *s = lunl_stream_at(L, STREAM);
     lunl_loop *loop = S->loop;
     uint64_t deadline = (uint64_t)lua_tointeger(L, DEADLINE),
              now = lun_loop_time(&loop->loop);
     char text[LUNL_ADDR_TEXT];
+    if (s->core.owners == 0) /* finalised: the state closes */
+        lunl_fail_at(L, &s->peer, UV_ECANCELED, "connect_unix");
     if (now >= deadline)
         lunl_throw(L, LUNL_TIMEOUT_ERROR, "connect_unix %s: no connection in time",
                    lunl_addr_text(&s->peer, text));
@@ -73,6 +75,7 @@ static int connect_on(lua_State *L, lunl_state *S, lun_task *t, lua_KContext tri
     if (err == 0)
         err = lunl_adopt(loop, fd, &s->peer, false, &socket);
     if (err == 0) {
+        lunl_socket_marks(socket, (size_t)lua_tointeger(L, HIGH_WATER));
         lunl_stream_own(s, &socket->c);
         lua_settop(L, STREAM);
         return 1;
@@ -101,8 +104,9 @@ static void check_address(lua_State *L, lunl_addr *a, const char *call)
 
 /* --- net.connect_unix(path, opts) -> Stream: a connection to the server at a path of at most 107
  * bytes; one that begins with NUL is an abstract name. opts: timeout (seconds), limit (bytes of a
- * line, 65536), tls as in connect, with a server_name. Throws OSError "connect_unix path: CODE" (ENAMETOOLONG, ENOENT, ECONNREFUSED),
- * TimeoutError. Suspends while the server's queue is full; cancelled, nothing is left open. */
+ * line, 65536), high_water (65536) and tls as in connect, with a server_name. Throws OSError
+ * "connect_unix path: CODE" (ENAMETOOLONG, ENOENT, ECONNREFUSED), TimeoutError. Suspends while the
+ * server's queue is full; cancelled, nothing is left open. */
 static int l_connect_unix(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -120,9 +124,10 @@ static int l_connect_unix(lua_State *L)
     lua_settop(L, 2);
     lunl_loop *loop = lunl_running_loop(L, S);
     lun_task *t = lunl_enter(L, S);
-    lunl_spare_descriptor(L, loop);
+    lunl_spare_descriptors(L, loop, 1);
     lunl_stream_new(L, loop, &lunl_socket_transport, &a, opts.limit);
     lua_pushinteger(L, (lua_Integer)lun_loop_deadline(&loop->loop, timeout));
+    lua_pushinteger(L, (lua_Integer)opts.high_water);
     if (!lunl_gives_way(S))
         return connect_on(L, S, t, 0);
     lun_task_yield(t);
@@ -204,7 +209,7 @@ static int l_listen_unix(lua_State *L)
         r.replace = lunl_flag(L, 2, "unlink", false);
     }
     lunl_loop *loop = lunl_running_loop(L, S);
-    lunl_spare_descriptor(L, loop);
+    lunl_spare_descriptors(L, loop, 1);
     lunl_server *sv = lunl_server_new(L, loop, &opts);
     int fd, err = listen_socket(&r, &a, &fd);
     if (err == 0) {

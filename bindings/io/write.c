@@ -152,7 +152,7 @@ static int on_writable(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
     lunl_state *S = lunl_S(L);
-    lunl_stream *s = lua_touserdata(L, 1);
+    lunl_stream *s = lunl_stream_at(L, 1);
     lun_task *t = lunl_stream_resumed(L, S, s, &s->writer, "write");
     return write_on(L, S, t, s, (enum phase)ctx);
 }
@@ -217,7 +217,7 @@ static int on_out(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     lunl_state *S = lunl_S(L);
-    lunl_stream *s = lua_touserdata(L, 1);
+    lunl_stream *s = lunl_stream_at(L, 1);
     lun_task *t = lunl_stream_resumed(L, S, s, &s->writer, "shutdown");
     if (s->c->write_error)
         lunl_stream_fail(L, s, s->c->write_error, "shutdown");

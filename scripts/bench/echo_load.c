@@ -202,7 +202,7 @@ static void busy(int port, int n, double seconds)
     if (!all || epoll < 0 || clock_getcpuclockid(server, &clock) != 0)
         die("start");
     for (int i = 0; i < n; i++) {
-        uint32_t wanted = mode == MODE_SINK     ? EPOLLOUT
+        uint32_t wanted = mode == MODE_SINK   ? EPOLLOUT
                           : mode == MODE_BULK ? EPOLLIN | EPOLLOUT | EPOLLET
                                               : EPOLLIN;
         struct epoll_event e = {.events = wanted, .data.ptr = &all[i]};

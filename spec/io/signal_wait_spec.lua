@@ -98,7 +98,7 @@ describe("signal.wait", function()
     assert.equal("SIGUSR1", async.await(task))
   end)
 
-  it("leaves the handler where it was when the last task goes", function()
+  it("leaves the handler where it was when the last task goes #native", function()
     local loop = async.get_running_loop()
     loop:add_signal_handler("USR1", print)
     local _ <close> = async.defer(function() loop:remove_signal_handler("USR1") end)
@@ -121,7 +121,7 @@ describe("signal.wait", function()
     assert.equal("SIGUSR1", async.await(task))
   end)
 
-  it("knows real-time signals", function()
+  it("knows real-time signals #native", function()
     for _, name in ipairs { "SIGRTMIN", "RTMIN+1", "SIGRTMIN+30" } do
       local task = started(signal.wait, name)
       local _ <close> = scope(task)
@@ -133,7 +133,7 @@ describe("signal.wait", function()
     end
   end)
 
-  it("refuses what cannot be had", function()
+  it("refuses what cannot be had #native", function()
     refuses("ValueError", { "'wait'", "SIGNONSENSE" }, signal.wait, "SIGNONSENSE")
     refuses("ValueError", { "#2 to 'wait'", "0" }, signal.wait, "TERM", 0)
     refuses("RuntimeError", { "wait: SIGKILL", "cannot be caught" }, signal.wait, "USR1", "KILL")
@@ -146,7 +146,7 @@ describe("signal.wait", function()
     refuses("TypeError", "#1 to 'wait'", signal.wait, 1.5)
   end)
 
-  it("needs a task, a listener a loop", function()
+  it("needs a task, a listener a loop #native", function()
     local e
     async.get_running_loop():call_soon(function() e = helper.thrown(signal.wait, "USR1") end)
     turns()

@@ -19,7 +19,7 @@ if mode ~= "cancel" and mode ~= "throw" then
 end
 
 local long = os.getenv "LUNATION_LONG" == "1"
-local MOST, MOST_OF_EXAMPLE, MOST_WITH_PEERS = 5, 30, 2
+local MOST, MOST_OF_EXAMPLE, MOST_WITH_PEERS = 5, 30, 1
 local EXAMPLES = "spec/sweeps/examples_suite.lua"
 -- Nothing of them suspends in a task of a test: they run programs in processes of their own, or loops of their own.
 local WITHOUT = {

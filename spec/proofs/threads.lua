@@ -28,7 +28,8 @@ if #arg == 0 then
 end
 -- Not interrupt_spec: the sanitizer keeps signals back while code runs that it was not compiled into, as Lua's.
 local OURS = {
-  "run_interrupt", "net", "poll", "signal", "stream", "write", "dns", "udp", "tls_net", "fs_lane", "fs_file", "fs_tree", "process",
+  "run_interrupt", "net", "poll", "signal", "stream", "write", "dns", "udp", "tls_net", "fs_lane", "fs_file", "fs_tree",
+  "process",
 }
 local function uses_threads(path)
   for _, name in ipairs(OURS) do

@@ -89,7 +89,7 @@ function proof:run(label, words, judge)
 end
 
 -- Runs files of specs in one process of the command; their tests are the points. options: prefix (words before the
--- command), limit.
+-- command), exclude (a tag of tests that are passed over), limit.
 function proof:specs(files, options)
   local words = { limit = options and options.limit }
   local function add(list)
@@ -97,6 +97,7 @@ function proof:specs(files, options)
   end
   add(options and options.prefix or {})
   add { command.lunation, BUSTED, "--helper=spec/helper.lua", "-o", "TAP", "--verbose" }
+  if options and options.exclude then add { "--exclude-tags=" .. options.exclude } end
   add(files)
   self:run(table.concat(files, " "), words, function(stdout, _, code)
     local points, failed, ended = 0, {}, false

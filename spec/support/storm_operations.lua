@@ -299,7 +299,7 @@ local total = 0
 for _, each in ipairs(ops) do total = total + each.weight end
 
 -- A call: its name and its function.
-function World:draw(random)
+function World.draw(_, random)
   local n = random(total)
   for _, each in ipairs(ops) do
     n = n - each.weight
@@ -307,15 +307,18 @@ function World:draw(random)
   end
 end
 
-local operations = {}
+local operations = { World = World }
 
 -- A world without objects. options: dir, and certificates, which certificates.make made.
 function operations.world(options)
   local world = setmetatable({ dir = options.dir, running = {}, background = {}, calls = {} }, World)
   for _, kind in ipairs(KINDS) do world[kind] = {} end
   local tls = require "lunation.tls"
-  world.client = tls.context { ca = options.certificates:path "ca.pem" }
-  world.context = tls.context(options.certificates:pair "server")
+  -- Two servers wait for each other as long as a handshake may take.
+  local shown = options.certificates:pair "server"
+  shown.handshake_timeout = 0.5
+  world.client = tls.context { ca = options.certificates:path "ca.pem", handshake_timeout = 0.5 }
+  world.context = tls.context(shown)
   world.guard = signal.listen("USR1", "USR2")
   return world
 end
