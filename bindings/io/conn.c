@@ -95,7 +95,8 @@ static void look_again(lunl_conn *c)
 
 static void add(lunl_conn *c, const char *p, size_t n, bool lent)
 {
-    if (c->in.p && p == c->in.p + c->in.end)
+    /* Another block may begin where this one ends. */
+    if (c->in.p && p == c->in.p + c->in.end && n <= c->in.room - c->in.end)
         c->in.end += n;
     else if (!lunl_buffer_arrived(&c->h.loop->loop, &c->in, p, n, lent))
         c->read_error = UV_ENOMEM;

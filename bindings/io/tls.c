@@ -69,13 +69,22 @@ static lunl_output *take_held(lunl_tls *t)
     return o;
 }
 
+/* Nobody waits for the handshake any more. */
+static void shaken(lunl_tls *t)
+{
+    t->layer.urgent = false;
+    lun_timer_stop(lunl_tls_loop(t), &t->timer);
+    if (t->counted)
+        lunl_tls_loop(t)->count.requests--;
+    t->counted = false;
+}
+
 /* It is over: both directions fail with `err` from here on. */
 static void fail(lunl_tls *t, int err)
 {
     lunl_conn *c = t->c;
     t->state = LUNL_TLS_BROKEN;
-    t->layer.urgent = false;
-    lun_timer_stop(lunl_tls_loop(t), &t->timer);
+    shaken(t);
     if (!c->write_error)
         c->write_error = err;
     for (lunl_output *o; (o = take_held(t)) != NULL;) {
@@ -117,8 +126,7 @@ static void established(lunl_tls *t, int err)
 {
     lunl_conn *c = t->c;
     t->state = LUNL_TLS_OPEN;
-    t->layer.urgent = false;
-    lun_timer_stop(lunl_tls_loop(t), &t->timer);
+    shaken(t);
     for (lun_link *l = t->held.next; l != &t->held && err == 0; l = l->next) {
         lunl_output *o = lun_container(l, lunl_output, link);
         err = lunl_tls_seal(t, o->data, o->size);
@@ -260,7 +268,7 @@ static void closing(lunl_conn *c)
     lunl_tls *t = (lunl_tls *)c->layer;
     c->layer = NULL;
     c->via = t->layer.below;
-    lun_timer_stop(lunl_tls_loop(t), &t->timer);
+    shaken(t);
     for (lunl_output *o; (o = take_held(t)) != NULL;)
         lunl_output_failed(o, UV_ECANCELED);
     t->dead = true;
@@ -420,6 +428,10 @@ int lunl_tls_begin(lunl_stream *s, const lunl_tls_start *start)
     c->in = (lunl_buffer){0};
     c->layer = &t->layer;
     c->via = &tls_transport;
+    /* As connecting, it is a request to the world outside, for which a virtual clock waits. */
+    t->counted = c->h.uv != NULL;
+    if (t->counted)
+        lunl_tls_loop(t)->count.requests++;
     enter(t);
     feed(t, early.p + early.start, lunl_buffer_size(&early));
     lunl_buffer_free(lunl_tls_loop(t), &early);

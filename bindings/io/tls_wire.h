@@ -30,6 +30,7 @@ struct lunl_tls {
     unsigned depth; /* law 1 */
     size_t size;    /* of this block */
     bool late;      /* see lunl_tls_start */
+    bool counted;   /* in loop->count.requests */
     bool dead;      /* the connection closes: freed when depth is 0 */
     bool
         flying; /* the handshake's last words may be in c->queued, and the peer needs them */

@@ -32,7 +32,7 @@ describe("libuv's silence", function()
     end)
   end)
 
-  it("over a queue without end: a stalled reader costs the mark and one write", function()
+  it("over a queue without end: a stalled reader costs the mark and one write #real", function()
     sockets.with_pair(function(client)
       local piece, written = ("x"):rep(65536), 0
       local writer = async.create_task(function()
@@ -230,7 +230,7 @@ describe("a closed connection with output that nobody takes", function()
 
   local function handles() return async.get_running_loop():stats().handles end
 
-  it("is given up after half a minute without progress, by a reset", function()
+  it("is given up after half a minute without progress, by a reset #real", function()
     closed(function(client, before, clock)
       clock:advance(29)
       assert.equal(before, handles())
@@ -242,7 +242,7 @@ describe("a closed connection with output that nobody takes", function()
     end)
   end)
 
-  it("lives as long as the other end takes something, and loses nothing", function()
+  it("lives as long as the other end takes something, and loses nothing #real", function()
     closed(function(client, before, clock)
       local n = 0
       for _ = 1, 3 do

@@ -63,7 +63,7 @@ describe("a Unix socket", function()
     end)
   end)
 
-  it("waits for a slow reader, and a reset is an error", function()
+  it("waits for a slow reader, and a reset is an error #real", function()
     in_folder(function(dir)
       connected(dir .. "/s", function(client, peer)
         local writer = async.create_task(client.write, client, ("x"):rep(1000000))
@@ -301,7 +301,7 @@ describe("serve over Unix sockets", function()
     end)
   end)
 
-  it("talks to python3's sockets, either way", function()
+  it("talks to python3's sockets, either way #real", function()
     in_folder(function(dir)
       local path = dir .. "/s"
       local server <close> = net.listen_unix(path)

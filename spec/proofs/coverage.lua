@@ -11,6 +11,8 @@
 local JOBS = 2
 local SLOW = 4 -- an unoptimised build, two specs at a time
 local LIMIT = 60 -- seconds for one file of specs
+-- It runs the command as somebody else, who may not write the counts.
+local WITHOUT = "spec/io/stdio_spec.lua"
 local ROOMS = { "spec/engine", "spec/io", "spec/testing", "spec/error_spec.lua", "spec/module_spec.lua",
   "spec/interrupt_spec.lua", "spec/cli_spec.lua" }
 
@@ -52,7 +54,7 @@ local function spec_files()
   local rooms = os.getenv("LUNATION_LONG") == "1" and { "spec" } or ROOMS
   local list = {}
   for path in output("find " .. shell(table.unpack(rooms)) .. " -name '*_spec.lua' | LC_ALL=C sort"):gmatch("[^\n]+") do
-    if not name or path:find(name, 1, true) then list[#list + 1] = path end
+    if path ~= WITHOUT and (not name or path:find(name, 1, true)) then list[#list + 1] = path end
   end
   return list
 end
