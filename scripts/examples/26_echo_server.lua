@@ -2,7 +2,6 @@
 -- an end in which those that are there may finish. (22_echo.lua is the short one.)
 local async = require "lunation"
 local net = async.net
-
 local PLACES, SILENCE, GRACE = 2, 0.25, 0.05
 local seen = { most = 0, now = 0, silent = 0 }
 local places = async.Semaphore(PLACES)
@@ -25,10 +24,13 @@ local function handle(stream)
 end
 
 local server <close> = net.listen("127.0.0.1", 0)
-local port = server:address().port
-local serving = async.create_task(server.serve, server, handle)
+local serving = async.create_task(function()
+  local _ <close> = server -- whatever ends it, nobody waits for an answer in vain
+  server:serve(handle)
+end)
 local _ <close> = async.defer(function() serving:cancel() async.wait { serving } end)
 
+local port = server:address().port
 local function say(stream, word) return stream:write(word):read(#word) end
 
 local function visit(...)

@@ -16,7 +16,7 @@ local function talk(stream)
   outboxes[#outboxes + 1] = outbox
   local tg <close> = async.TaskGroup()
   tg:create_task(function()
-    for line in outbox:iter() do stream:write(line, "\n") end
+    for line in outbox:iter() do async.pcall(stream.write, stream, line, "\n") end
   end)
   local _ <close> = async.defer(function() -- however the guest leaves
     for i, other in ipairs(outboxes) do
@@ -26,7 +26,8 @@ local function talk(stream)
     tell("* " .. name .. " has left")
   end)
   tell("* " .. name .. " is here")
-  for line in stream:lines() do tell(name .. ": " .. line) end
+  local function listen() for line in stream:lines() do tell(name .. ": " .. line) end end
+  async.pcall(listen) -- a guest may vanish: that is no error of the server's
 end
 
 -- A guest with an answer to what it hears; it leaves when the answer is false.

@@ -25,7 +25,8 @@ local port = server:address().port
 local serving = async.create_task(function()
   local _ <close> = server -- nobody would be served any more
   server:serve(function(stream)
-    stream:write("hello over ", stream:tls().version, "\n") -- called once the handshake is over
+    -- Called once the handshake is over; the client may be gone by then.
+    async.pcall(stream.write, stream, "hello over ", stream:tls().version, "\n")
   end)
 end)
 

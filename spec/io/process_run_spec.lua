@@ -97,14 +97,14 @@ describe("run", function()
 end)
 
 describe("a run that takes too long", function()
-  it("is ended, with what it said on the error", function()
+  it("is ended, with what it said on the error #real", function()
     local e = refuses("TimeoutError", ("run sh: not ended within %g seconds"):format(BEGUN), shell,
       "trap 'echo last words; exit 0' TERM; echo begin; echo err >&2; while :; do sleep 0.01; done", { timeout = BEGUN })
     assert.equal("begin\nlast words\n", e.stdout)
     assert.equal("err\n", e.stderr:sub(1, 4)) -- some shells add that a child of theirs was terminated
   end)
 
-  it("and ignores TERM is killed after the grace, with its group", function()
+  it("and ignores TERM is killed after the grace, with its group #real", function()
     local note <close> = scratch()
     local loop = async.get_running_loop()
     local began = loop:time()
@@ -116,7 +116,7 @@ describe("a run that takes too long", function()
     assert.is_true(children.eventually_gone(note.number()))
   end)
 
-  it("takes what is left of its group along when it obeys", function()
+  it("takes what is left of its group along when it obeys #real", function()
     local note <close> = scratch()
     refuses("TimeoutError", {}, process.run, "sh",
       { "-c", "(trap '' TERM; echo ready; while :; do sleep 0.01; done) & echo $! > $0; wait", note.path },
@@ -152,7 +152,7 @@ describe("a cancelled run", function()
     assert.is_nil(children.state(pid))
   end)
 
-  it("gives time for an orderly end", function()
+  it("gives time for an orderly end #real", function()
     local note <close> = scratch()
     local run = started(process.run, "sh",
       { "-c", "trap 'sleep 0.05; echo orderly; exit 0' TERM; echo $$ > $0; while :; do sleep 0.01; done", note.path },
@@ -188,7 +188,7 @@ describe("a cancelled run", function()
 end)
 
 describe("a run that says too much", function()
-  it("is killed, told by both outputs together, with the beginning on the error", function()
+  it("is killed, told by both outputs together, with the beginning on the error #real", function()
     local e = refuses("LimitOverrunError", "run sh: more than 100000 bytes of output", shell,
       "trap '' TERM; yes & exec yes >&2", { max_output = 100000 })
     assert.is_true(#e.stdout + #e.stderr > 100000 and #e.stdout + #e.stderr <= 100000 + 2 * 65536 + 65536)

@@ -180,7 +180,7 @@ describe("a listener", function()
     assert.equal("SIGUSR1", async.await(task))
   end)
 
-  it("is iterated until it is closed", function()
+  it("is iterated until it is closed #native", function()
     local listener <close> = signal.listen("HUP", "USR1")
     local seen = {}
     local task = started(function()

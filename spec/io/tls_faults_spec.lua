@@ -90,8 +90,8 @@ local function positions(last)
   end
 end
 
--- Both are made when what happens to the stream at byte n is known; signatures differ by some bytes in length.
-local SLACK = 12
+-- Both are made when what happens to the stream at byte n is known; signatures and tickets differ by some bytes in length.
+local SLACK = 32
 local FAULTS = {
   { "the client reads the end", "down", function(n) return { a = { fail_read = { at = n, error = "EOF" } } } end },
   { "the client reads a reset", "down", function(n) return { a = { fail_read = { at = n } } } end },
