@@ -36,9 +36,10 @@ bool lunl_conn_spent(const lunl_conn *c)
 bool lunl_conn_lingers(lunl_handle *h)
 {
     lunl_conn *c = (lunl_conn *)h;
+    const lunl_io *io = h->loop->io;
     if (lunl_conn_spent(c))
         return false;
-    if (c->box)
+    if (c->box && io->over)
         lunl_stream_close(c->box);
     return true;
 }
