@@ -81,7 +81,7 @@ static int go_on(blocking *k);
 /* A piece of an open connection is done; that may begin to close. */
 static void dispatch(blocking *k, piece *p, ssize_t n)
 {
-    if (k->c.via->offer == lunl_stdio_no_offer) {
+    if (k->c.via->offer == lunl_oneway_offer) {
         if (n > 0)
             lunl_conn_arrived(&k->c, p->data, (size_t)n);
         else
@@ -251,18 +251,19 @@ static const lunl_handle_kind blocking_kind = {.closing = blocking_closing,
 
 #define WRITES(what)                                                                       \
     {                                                                                      \
-        .name = what, .start = lunl_stdio_no_start, .stop = stop, .offer = offer,          \
-        .send = send_output, .half_close = half_close, .push_error = lunl_stdio_push_error \
+        .name = what, .start = lunl_oneway_start, .stop = stop, .offer = offer,            \
+        .send = send_output, .half_close = half_close,                                     \
+        .push_error = lunl_oneway_push_error                                               \
     }
 
 const lunl_transport lunl_blocking_transports[LUNL_STDIOS] = {
     {.name = "stdin",
      .start = start,
      .stop = stop,
-     .offer = lunl_stdio_no_offer,
-     .send = lunl_stdio_no_send,
-     .half_close = lunl_stdio_no_start,
-     .push_error = lunl_stdio_push_error},
+     .offer = lunl_oneway_offer,
+     .send = lunl_oneway_send,
+     .half_close = lunl_oneway_start,
+     .push_error = lunl_oneway_push_error},
     WRITES("stdout"),
     WRITES("stderr")};
 

@@ -6,82 +6,11 @@
  */
 #include "pipe.h"
 
+#include "oneway.h"
+
 #include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-static int start(lunl_conn *c)
-{
-    return lunl_socket_transport.start(c);
-}
-
-static void stop(lunl_conn *c)
-{
-    lunl_socket_transport.stop(c);
-}
-
-static bool pull(lunl_conn *c)
-{
-    return lunl_socket_transport.pull(c);
-}
-
-static void lingers(lunl_conn *c)
-{
-    lunl_socket_transport.lingers(c);
-}
-
-static ssize_t offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n)
-{
-    return lunl_socket_transport.offer(c, bufs, n);
-}
-
-static int send_output(lunl_conn *c, lunl_output *o)
-{
-    return lunl_socket_transport.send(c, o);
-}
-
-/* ---- what a one-way stream does not do ---- */
-
-static int no_start(lunl_conn *c)
-{
-    (void)c;
-    return UV_EBADF;
-}
-
-static void no_stop(lunl_conn *c)
-{
-    (void)c;
-}
-
-static ssize_t no_offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n)
-{
-    (void)c;
-    (void)bufs;
-    (void)n;
-    return UV_EBADF;
-}
-
-static int no_send(lunl_conn *c, lunl_output *o)
-{
-    (void)c;
-    (void)o;
-    return UV_EBADF;
-}
-
-static int no_half_close(lunl_conn *c)
-{
-    (void)c;
-    return UV_EBADF;
-}
-
-/* ---- the end of what is written ---- */
-
-static int half_close(lunl_conn *c)
-{
-    int fd = lunl_socket_fd((lunl_socket *)c);
-    return shutdown(fd, SHUT_WR) == 0 ? 0 : uv_translate_sys_error(errno);
-}
 
 /*
  * Nothing is written any more and nothing was ever read, so libuv will not touch the number but to
@@ -93,54 +22,37 @@ static int hang_up(lunl_conn *c)
 {
     int fd = lunl_socket_fd((lunl_socket *)c), backend = uv_backend_fd(c->h.loop->loop.uv);
     struct epoll_event none;
-    if (shutdown(fd, SHUT_WR) == 0)
-        return 0;
-    if (errno != ENOTSOCK)
-        return uv_translate_sys_error(errno);
+    int err = lunl_socket_half_close(c);
+    if (err != UV_ENOTSOCK)
+        return err;
     epoll_ctl(backend, EPOLL_CTL_DEL, fd, &none);
     return dup3(backend, fd, O_CLOEXEC) >= 0 ? 0 : uv_translate_sys_error(errno);
 }
 
-/* A stream that goes one way is asked to go the other, or the system has refused something. */
-static void push_error(lua_State *L, const lunl_conn *c, int err, const char *what,
-                       const char *text);
-
 static const lunl_transport two_way = {.name = "pipe",
-                                       .start = start,
-                                       .stop = stop,
-                                       .pull = pull,
-                                       .offer = offer,
-                                       .send = send_output,
-                                       .half_close = half_close,
-                                       .lingers = lingers};
+                                       .start = lunl_socket_start,
+                                       .stop = lunl_socket_stop,
+                                       .pull = lunl_socket_pull,
+                                       .offer = lunl_socket_offer,
+                                       .send = lunl_socket_send,
+                                       .half_close = lunl_socket_half_close,
+                                       .lingers = lunl_socket_lingers};
 static const lunl_transport in_only = {.name = "pipe",
-                                       .start = start,
-                                       .stop = stop,
-                                       .pull = pull,
-                                       .offer = no_offer,
-                                       .send = no_send,
-                                       .half_close = no_half_close,
-                                       .push_error = push_error};
+                                       .start = lunl_socket_start,
+                                       .stop = lunl_socket_stop,
+                                       .pull = lunl_socket_pull,
+                                       .offer = lunl_oneway_offer,
+                                       .send = lunl_oneway_send,
+                                       .half_close = lunl_oneway_start,
+                                       .push_error = lunl_oneway_push_error};
 static const lunl_transport out_only = {.name = "pipe",
-                                        .start = no_start,
-                                        .stop = no_stop,
-                                        .offer = offer,
-                                        .send = send_output,
+                                        .start = lunl_oneway_start,
+                                        .stop = lunl_socket_stop,
+                                        .offer = lunl_socket_offer,
+                                        .send = lunl_socket_send,
                                         .half_close = hang_up,
-                                        .lingers = lingers,
-                                        .push_error = push_error};
-
-static void push_error(lua_State *L, const lunl_conn *c, int err, const char *what,
-                       const char *text)
-{
-    lunl_error_addr(L, err, what, text);
-    if (err != UV_EBADF)
-        return;
-    const lunl_transport *via = c->layer ? c->layer->below : c->via;
-    lua_pushfstring(L, "%s %s: the stream is %s-only", what, text,
-                    via == &in_only ? "read" : "write");
-    lunl_error_set(L, lua_absindex(L, -2), "message");
-}
+                                        .lingers = lunl_socket_lingers,
+                                        .push_error = lunl_oneway_push_error};
 
 const lunl_transport *lunl_pipe_transport(bool readable, bool writable)
 {

@@ -235,14 +235,15 @@ static const lunl_handle_kind shared_kind = {.closing = shared_closing,
 
 #define READS(what)                                                                        \
     {                                                                                      \
-        .name = what, .start = start, .stop = stop, .offer = lunl_stdio_no_offer,          \
-        .send = lunl_stdio_no_send, .half_close = lunl_stdio_no_start,                     \
-        .push_error = lunl_stdio_push_error                                                \
+        .name = what, .start = start, .stop = stop, .offer = lunl_oneway_offer,            \
+        .send = lunl_oneway_send, .half_close = lunl_oneway_start,                         \
+        .push_error = lunl_oneway_push_error                                               \
     }
 #define WRITES(what)                                                                       \
     {                                                                                      \
-        .name = what, .start = lunl_stdio_no_start, .stop = stop, .offer = offer,          \
-        .send = send_output, .half_close = half_close, .push_error = lunl_stdio_push_error \
+        .name = what, .start = lunl_oneway_start, .stop = stop, .offer = offer,            \
+        .send = send_output, .half_close = half_close,                                     \
+        .push_error = lunl_oneway_push_error                                               \
     }
 
 const lunl_transport lunl_shared_transports[LUNL_STDIOS] = {

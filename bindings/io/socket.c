@@ -98,7 +98,7 @@ static void on_read(uv_stream_t *uv, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-static int start(lunl_conn *c)
+int lunl_socket_start(lunl_conn *c)
 {
     lunl_io *io = c->h.loop->io;
     if (!io->chunk && !(io->chunk = lun_loop_alloc(&c->h.loop->loop, LUNL_CHUNK)))
@@ -106,7 +106,7 @@ static int start(lunl_conn *c)
     return uv_read_start(&socket_of(c)->uv.stream, on_alloc, on_read);
 }
 
-static void stop(lunl_conn *c)
+void lunl_socket_stop(lunl_conn *c)
 {
     uv_read_stop(&socket_of(c)->uv.stream);
 }
@@ -115,7 +115,7 @@ static void stop(lunl_conn *c)
  * A read that fills the read buffer may not have had everything; one that does not is not tried
  * again before libuv says so.
  */
-static bool pull(lunl_conn *c)
+bool lunl_socket_pull(lunl_conn *c)
 {
     lunl_socket *k = socket_of(c);
     ssize_t n;
@@ -142,7 +142,7 @@ static bool pull(lunl_conn *c)
 
 /* ---- writing ---- */
 
-static ssize_t offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n)
+ssize_t lunl_socket_offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n)
 {
     size_t most = ((const lunl_io *)c->h.loop->io)->most_write;
     uv_buf_t first = {.base = bufs[0].base, .len = most};
@@ -163,7 +163,7 @@ static void on_written(uv_write_t *uv, int status)
         lunl_output_sent(o, o->left);
 }
 
-static int send_output(lunl_conn *c, lunl_output *o)
+int lunl_socket_send(lunl_conn *c, lunl_output *o)
 {
     uv_buf_t buf = {.base = o->data, .len = o->size};
     int err = uv_write(&o->uv, &socket_of(c)->uv.stream, &buf, 1, on_written);
@@ -198,7 +198,7 @@ static void wait_on(lunl_lingering *g)
 }
 
 /* A peer that takes nothing could keep a closed connection for ever. */
-static void lingers(lunl_conn *c)
+void lunl_socket_lingers(lunl_conn *c)
 {
     lunl_lingering *g = lun_loop_alloc(&c->h.loop->loop, sizeof *g);
     if (!g)
@@ -209,7 +209,7 @@ static void lingers(lunl_conn *c)
     wait_on(g);
 }
 
-static int half_close(lunl_conn *c)
+int lunl_socket_half_close(lunl_conn *c)
 {
     return shutdown(lunl_socket_fd(socket_of(c)), SHUT_WR) == 0
                ? 0
@@ -228,14 +228,14 @@ static int local(const lunl_conn *c, lunl_addr *a)
 }
 
 const lunl_transport lunl_socket_transport = {.name = "socket",
-                                              .start = start,
-                                              .stop = stop,
-                                              .pull = pull,
-                                              .offer = offer,
-                                              .send = send_output,
-                                              .half_close = half_close,
+                                              .start = lunl_socket_start,
+                                              .stop = lunl_socket_stop,
+                                              .pull = lunl_socket_pull,
+                                              .offer = lunl_socket_offer,
+                                              .send = lunl_socket_send,
+                                              .half_close = lunl_socket_half_close,
                                               .local = local,
-                                              .lingers = lingers};
+                                              .lingers = lunl_socket_lingers};
 
 lunl_socket *lunl_socket_new(lunl_loop *loop)
 {

@@ -25,8 +25,15 @@ typedef struct lunl_socket {
     } uv;
 } lunl_socket;
 
-/* That of sockets; pipe.c builds on it. */
 extern const lunl_transport lunl_socket_transport;
+/* Its functions, for pipe.c. */
+int lunl_socket_start(lunl_conn *c);
+void lunl_socket_stop(lunl_conn *c);
+bool lunl_socket_pull(lunl_conn *c);
+ssize_t lunl_socket_offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n);
+int lunl_socket_send(lunl_conn *c, lunl_output *o);
+int lunl_socket_half_close(lunl_conn *c);
+void lunl_socket_lingers(lunl_conn *c);
 
 /* Its writer waits above `high`, until a quarter of that is left. */
 static inline void lunl_socket_marks(lunl_socket *k, size_t high)

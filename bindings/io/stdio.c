@@ -30,38 +30,6 @@ void lunl_stdio_flush(const lunl_conn *c)
         fflush(stdout);
 }
 
-void lunl_stdio_push_error(lua_State *L, const lunl_conn *c, int err, const char *what,
-                           const char *text)
-{
-    lunl_error_addr(L, err, what, text);
-    if (err != UV_EBADF)
-        return;
-    lua_pushfstring(L, "%s %s: the stream is %s-only", what, text,
-                    c->via->offer == lunl_stdio_no_offer ? "read" : "write");
-    lunl_error_set(L, lua_absindex(L, -2), "message");
-}
-
-int lunl_stdio_no_start(lunl_conn *c)
-{
-    (void)c;
-    return UV_EBADF;
-}
-
-ssize_t lunl_stdio_no_offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n)
-{
-    (void)c;
-    (void)bufs;
-    (void)n;
-    return UV_EBADF;
-}
-
-int lunl_stdio_no_send(lunl_conn *c, lunl_output *o)
-{
-    (void)c;
-    (void)o;
-    return UV_EBADF;
-}
-
 /* ---- descriptors ---- */
 
 /* Opening the master of a pair of terminals once more would make a new pair. */

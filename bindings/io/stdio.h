@@ -12,6 +12,7 @@
 #ifndef LUNL_IO_STDIO_H
 #define LUNL_IO_STDIO_H
 
+#include "oneway.h"
 #include "stream.h"
 
 /* The number of a standard stream is its descriptor's. */
@@ -30,12 +31,5 @@ int lunl_blocking_open(lunl_loop *loop, int n, int fd, lunl_conn **c);
 
 /* What was printed by Lua's own library goes out before anything else does. */
 void lunl_stdio_flush(const lunl_conn *c);
-/* The `push_error` of both: "read stdout: the stream is write-only". */
-void lunl_stdio_push_error(lua_State *L, const lunl_conn *c, int err, const char *what,
-                           const char *text);
-/* What the wrong direction answers: UV_EBADF. */
-int lunl_stdio_no_start(lunl_conn *c);
-ssize_t lunl_stdio_no_offer(lunl_conn *c, const uv_buf_t *bufs, unsigned n);
-int lunl_stdio_no_send(lunl_conn *c, lunl_output *o);
 
 #endif
