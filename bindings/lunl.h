@@ -441,12 +441,18 @@ void lunl_push_cancelled(lua_State *L, lunl_state *S);
 int lunl_await(lua_State *L, lunl_state *S, int idx, lun_future *f);
 
 /*
- * Counts an await that did not have to suspend; true if it is the task's turn to give way (every
+ * Counts an await that did not have to suspend; true if it is the task's turn to give way (the
  * 128th in a row): then lun_task_yield and lunl_suspend before going on.
  */
 static inline bool lunl_gives_way(lunl_state *S)
 {
-    return (++S->streak & 127) == 0;
+    return ++S->streak >= 128;
+}
+
+/* The await has moved `bytes`: one of 8 KiB counts twice, of 64 KiB nine times. */
+static inline void lunl_moved(lunl_state *S, size_t bytes)
+{
+    S->streak += (uint32_t)(bytes / 8192);
 }
 
 /* ---- requests to libuv: op.c --------------------------------------------------------------- */

@@ -139,6 +139,7 @@ static int read_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s,
     if (call != CALL_PEEK)
         lunl_buffer_take(&s->c->h.loop->loop, &s->c->in, s->taken);
     lunl_buffer_settle(&s->c->h.loop->loop, &s->c->in);
+    lunl_moved(S, s->taken);
     return lua_gettop(L) - base;
 }
 

@@ -119,7 +119,7 @@ int lunl_conn_write(lunl_conn *c, const char *p, size_t n, size_t *taken)
 }
 
 /* Takes all strings from 2 to `last`, now or into the queue. */
-static int accept_all(lua_State *L, lunl_conn *c, int last)
+static int accept_all(lua_State *L, lunl_state *S, lunl_conn *c, int last)
 {
     int i = 2;
     size_t off = 0, total;
@@ -134,6 +134,7 @@ static int accept_all(lua_State *L, lunl_conn *c, int last)
         if (sent < 0)
             return (int)sent;
         advance(L, &i, last, &off, (size_t)sent);
+        lunl_moved(S, (size_t)sent);
         if ((size_t)sent < total)
             break;
     }
@@ -163,7 +164,7 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
     if (c->write_error)
         lunl_stream_fail(L, s, c->write_error, "write");
     if (at == BEFORE && (c->queued == 0 || lunl_conn_weight(c) < c->high)) {
-        int err = accept_all(L, c, lua_gettop(L));
+        int err = accept_all(L, S, c, lua_gettop(L));
         if (err != 0) {
             c->write_error = err;
             lunl_stream_fail(L, s, err, "write");

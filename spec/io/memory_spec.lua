@@ -36,6 +36,29 @@ for _, kind in ipairs(KINDS) do
   end)
 end
 
+describe("a task that never has to wait", function()
+  it("gives way at least once in a MiB that it writes or reads", function()
+    local a, b = memory.pair { capacity = 1 << 26 }
+    local ticks, piece, pieces = 0, ("x"):rep(65536), 256
+    local ticker = async.create_task(function()
+      while true do
+        async.sleep(0)
+        ticks = ticks + 1
+      end
+    end)
+    local _ <close> = async.defer(function()
+      ticker:cancel()
+      a:close()
+      b:close()
+    end)
+    for _ = 1, pieces do a:write(piece) end
+    assert.is_true(ticks >= pieces // 16, ticks)
+    ticks = 0
+    for _ = 1, pieces do assert.equal(#piece, #b:read(#piece)) end
+    assert.is_true(ticks >= pieces // 16, ticks)
+  end)
+end)
+
 -- The lengths of the pieces that read_some gives until the end.
 local function pieces(stream)
   local list = {}

@@ -52,17 +52,18 @@ end
 -- Reads one of the outputs to its end, on from where it was left.
 function Talk:drain(name)
   local stream, pieces = self.streams[name], self.pieces[name]
-  while true do
+  while not self.over do
     local ok, piece = async.pcall(stream.read_some, stream)
     if not ok and not (async.isinstance(piece, async.OSError) and piece.code == "EBADF") then error(piece, 0) end
     if not ok or not piece then break end
     pieces[#pieces + 1] = piece
     self.bytes = self.bytes + #piece
     if self.room and self.bytes > self.room and not self.over then
-      self.over = true -- told once, though both outputs may find it in the same turn
+      self.over = true -- told once, though both outputs may find it in the same turn; neither is read on
       error(async.LimitOverrunError(("more than %d bytes of output"):format(self.room), { consumed = self.bytes }), 0)
     end
   end
+  if self.over then return end
   stream:close()
   self.streams[name] = nil
   self.open = self.open - 1
