@@ -222,15 +222,27 @@ static bool push_trace(lua_State *L, int idx)
     return lua_type(L, -1) == LUA_TSTRING;
 }
 
-static bool is_interrupt(lua_State *L, int idx)
+/* Is the error at `idx` an object of that class of the module? */
+static bool is_a(lua_State *L, int idx, const char *class)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &async_key) == LUA_TNIL)
         return false;
     lua_getfield(L, -1, "isinstance");
     lua_pushvalue(L, idx);
-    lua_getfield(L, -3, "KeyboardInterrupt");
+    lua_getfield(L, -3, class);
     lua_call(L, 2, 1);
     return lua_toboolean(L, -1);
+}
+
+/* Says it of the error object at `idx`, with what it was raised from and what it is made of. */
+static void print_object(lua_State *L, int idx)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &async_key);
+    lua_getfield(L, -1, "print_exception");
+    lua_pushvalue(L, idx);
+    fprintf(stderr, "%s: ", cli_program);
+    fflush(stderr);
+    lua_call(L, 1, 0);
 }
 
 /* Pushes what is said of the KeyboardInterrupt at `idx`; `*signal`: whose it is, if it says so. */
@@ -253,9 +265,13 @@ static int report(lua_State *L)
 {
     enum { ERROR = 1, COMMAND, TEXT };
     struct cli_command *c = lua_touserdata(L, COMMAND);
-    bool interrupted = is_interrupt(L, ERROR);
+    bool interrupted = is_a(L, ERROR, "KeyboardInterrupt");
     c->outcome = interrupted ? INTERRUPTED : FAILED;
     c->signal = SIGINT;
+    if (!interrupted && is_a(L, ERROR, "BaseError")) {
+        print_object(L, ERROR);
+        return 0;
+    }
     lua_settop(L, COMMAND);
     if (interrupted)
         push_interrupted(L, ERROR, &c->signal);

@@ -286,6 +286,17 @@ describe("lunation", function()
       assert.is_true(first < second)
     end)
 
+    it("with the errors of a group, and what an error was raised from", function()
+      local err = fails [[
+        local async = require "lunation"
+        local group <close> = async.TaskGroup()
+        group:create_task(function() error("one") end)
+        group:create_task(function() error(async.ValueError("two", { cause = async.OSError("three") })) end)
+      ]]
+      assert.equal("lunation: ExceptionGroup: unhandled errors in a TaskGroup\n", err:match("^[^\n]*\n"))
+      assert.matches("%[1%]\n.*:3: one\n.*%[2%]\n +ValueError: two\n.*caused by: OSError: three\n", err)
+    end)
+
     it("with something for every error value", function()
       assert.matches("^lunation: %(error object is a table value%)\n", fails "error {}")
       assert.matches("^lunation: nil\n", (fails "error()"):gsub("Error: ", ""))
