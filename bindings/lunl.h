@@ -559,7 +559,7 @@ void lunl_let_go(lua_State *L, lunl_loop *loop, const void *p);
  */
 enum { LUNL_SITE = 128 }; /* bytes for that */
 bool lunl_site(lua_State *L, char *buf, size_t size);
-/* Pushes that, or "". */
+/* Pushes that, or nil. */
 void lunl_push_site(lua_State *L);
 /* Appends what io/ has open to the list on top, each as lunl_probe_row; n: rows so far. */
 lua_Integer lunl_list_handles(lua_State *L, lunl_loop *loop, lua_Integer n);

@@ -56,8 +56,7 @@ bool lunl_site(lua_State *L, char *buf, size_t size)
 void lunl_push_site(lua_State *L)
 {
     char site[LUNL_SITE];
-    lunl_site(L, site, sizeof site);
-    lua_pushstring(L, site);
+    lua_pushstring(L, lunl_site(L, site, sizeof site) ? site : NULL);
 }
 
 /* ---- calling Lua ---- */
