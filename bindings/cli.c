@@ -12,7 +12,6 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -442,27 +441,25 @@ static int execute(struct cli_command *c)
     return c->outcome == DONE ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/*
- * What is closed gets a file that answers as if it were: its number must not become that of
- * something of ours, which io.write would then write to.
- */
-static void fill_closed(void)
-{
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 &&
-            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
-            _exit(EXIT_FAILURE);
-}
-
 static void pass_over(int number)
 {
     (void)number;
 }
 
+/*
+ * glibc gives the end of the heap back to the system when 128 KiB of it are free, and a collection
+ * frees more than that where much data flows through strings: the same pages would come and go
+ * all the time. The first big block that is freed raises the limit to twice its size (mallopt(3)).
+ */
+static void keep_heap(void)
+{
+    void *volatile p = malloc(1 << 20);
+    free(p);
+}
+
 int main(int argc, char **argv)
 {
     static struct cli_command c = {.option = 1};
-    fill_closed();
     c.argc = argc;
     c.argv = argv;
     const char *bad = cli_scan(&c);
@@ -491,5 +488,6 @@ int main(int argc, char **argv)
      */
     signal(SIGPIPE, pass_over);
     setenv("UV_THREADPOOL_SIZE", "16", 0);
+    keep_heap();
     return execute(&c);
 }

@@ -9,7 +9,9 @@
 #include "lunation_lua.h"
 #include "state.h"
 
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct module {
     const char *name;
@@ -110,10 +112,24 @@ static void preload(lua_State *L)
     lua_pop(L, 1);
 }
 
+/*
+ * What is closed gets a file that answers as if it were: its number must not become that of
+ * something of ours, which io.write would then write to, children take for their input, and libuv
+ * not close.
+ */
+static void fill_closed(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 &&
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
 int luaopen_lunation(lua_State *L)
 {
     static const luaL_Reg lazy[] = {{"__index", l_lazy}, {NULL, NULL}};
     luaL_checkversion(L);
+    fill_closed();
     lua_settop(L, 0);
     lunl_make_state(L);
     lua_createtable(L, 0, 80);

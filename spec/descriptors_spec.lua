@@ -67,7 +67,7 @@ describe("64 descriptors, all taken #real", function()
         { "connect_unix ", net.connect_unix, folder.path .. "/unix" },
         { "socket 127.0.0.1:0", net.listen, "127.0.0.1", 0 },
         { "", net.listen_unix, folder.path .. "/other" },
-        { "socket 127.0.0.1:0", net.udp, { host = "127.0.0.1" } },
+        { "udp socket", net.udp, { host = "127.0.0.1" } },
         { "pipe", process.pipe },
         { "", process.spawn, "true" },
         { "", process.spawn, "true", {}, { stdin = "null", stdout = "pipe", stderr = "pipe" } },
@@ -145,9 +145,10 @@ describe("64 descriptors, all taken #real", function()
         local task = async.create_task(server.serve, server, function(s) s:write(s:read("l"), "\n") end)
         local busy, began, told = os.clock(), loop:time(), #reports
         async.sleep(1.05)
-        local cpu = (os.clock() - busy) / (loop:time() - began)
+        local seconds = loop:time() - began
+        local cpu = (os.clock() - busy) / seconds
         assert(cpu < 0.05 * h.slow, "it costs " .. cpu)
-        assert(#reports - told >= 1 and #reports - told <= 3, #reports - told .. " reports")
+        assert(#reports - told >= 1 and #reports - told <= 2 + seconds, #reports - told .. " reports")
         eq("EMFILE", reports[#reports].exception.code)
         eq(server, reports[#reports].server)
         empty()

@@ -50,6 +50,54 @@ describe("a proof made of runs", function()
     assert.equal(1, status)
   end)
 
+  -- A test that fails in its first run only, of which `mark` is the sign that it was there.
+  local function once(mark)
+    return ([[it("shaky", function()
+      local there = io.open(%q)
+      if there then there:close() return end
+      io.open(%q, "w"):close()
+      %%s
+    end)]]):format(mark, mark)
+  end
+
+  it("runs the files again, one by one, in which tests failed", function()
+    local good = specs("good", [[it("one", function() end)]])
+    local shaky = specs("shaky", once(folder .. "/mark1"):format("error 'too slow'"))
+    local bad = specs("bad", [[it("one", function() end) it("two", function() error("on purpose") end)]])
+    local out, code = prove(("p:specs { %q, %q, %q }"):format(good, shaky, bad))
+    assert.matches("\nfailed once, passed again: " .. shaky .. ": shaky\n", out, 1, true)
+    assert.matches("too slow", out, 1, true)
+    assert.matches(bad .. " (again): 0 points, 1 failures", out, 1, true)
+    assert.no.matches(good .. " (again)", out, 1, true)
+    assert.matches("example: 4 points, 1 failures", last_line(out), 1, true)
+    assert.equal(1, select(2, out:gsub("\nreplay: ", "")))
+    assert.equal(1, code)
+  end)
+
+  it("is passed when all that failed passes again", function()
+    local shaky = specs("shaky", once(folder .. "/mark2"):format("error 'too slow'"))
+    local out, code = prove(("p:specs { %q }"):format(shaky))
+    assert.matches("\nfailed once, passed again: " .. shaky .. ": shaky\n", out, 1, true)
+    assert.matches("example: 1 points, 0 failures", last_line(out), 1, true)
+    assert.equal(0, code)
+  end)
+
+  it("gives no second chance to what may be a memory error", function()
+    for i, text in ipairs {
+      "error 'ERROR: AddressSanitizer: heap-use-after-free'", "error 'the program ended with status 139'",
+      "print 'core.c:12:3: runtime error: signed integer overflow' error 'failed'",
+      "io.stderr:write 'core.c:12: Assertion `sound' error 'failed'", "os.exit(99)", "os.execute('kill -s SEGV $PPID')",
+      "local exit = os.exit os.exit = function() exit(99) end error 'failed, and valgrind has its say'",
+    } do
+      local path = specs("grave", once(folder .. "/grave" .. i):format(text))
+      local out, code = prove(("p:specs { %q }"):format(path))
+      assert.no.matches("(again)", out, 1, true)
+      assert.no.matches("passed again", out, 1, true)
+      assert.matches("example: %d points, [12] failures", last_line(out))
+      assert.equal(1, code)
+    end
+  end)
+
   it("takes a run that dies, or ends before its time, for a failure", function()
     for _, text in ipairs { "os.exit(3)", "os.exit(0)", "syntax error here", "os.execute('kill -s KILL $PPID')" } do
       local out, code = prove(("p:specs { %q }"):format(specs("dying", text)))

@@ -396,7 +396,7 @@ describe("a suite of days", function()
     assert.matches("\n1%.%.8\n$", out)
     local slept = tonumber(out:match "# slept (%d+) seconds")
     assert.is_true(slept >= 5 * 86400, out)
-    assert.is_true(took < 2 * helper.slow, "it took " .. took .. " s")
+    assert.is_true(took < 60 * helper.slow, "it took " .. took .. " s")
   end)
 
   it("does not pass on the real one", function()

@@ -6,6 +6,7 @@
  */
 #include "addr.h"
 
+#include <net/if.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,13 +14,32 @@
 
 enum { PATH_AT = offsetof(struct sockaddr_un, sun_path) };
 
+/* The number of a zone, which is the name or the number of an interface; 0: it is neither. */
+static uint32_t zone_number(const char *zone)
+{
+    uint64_t n = if_nametoindex(zone);
+    size_t digits = strspn(zone, "0123456789");
+    if (n == 0 && digits < 11 && zone[digits] == '\0')
+        n = strtoull(zone, NULL, 10);
+    return n <= UINT32_MAX ? (uint32_t)n : 0;
+}
+
+/* libuv would cut what is in front of a zone, and take zones that it does not know for none. */
 bool lunl_addr_parse(lunl_addr *a, const char *host, int port)
 {
+    char text[INET6_ADDRSTRLEN];
+    size_t len = strcspn(host, "%");
+    const char *zone = host[len] ? host + len + 1 : NULL;
     memset(a, 0, sizeof *a);
-    if (uv_ip4_addr(host, port, &a->in) == 0)
+    if (len >= sizeof text)
+        return false;
+    memcpy(text, host, len);
+    text[len] = '\0';
+    if (!zone && uv_ip4_addr(text, port, &a->in) == 0)
         return true;
     memset(a, 0, sizeof *a);
-    if (strchr(host, ':') && uv_ip6_addr(host, port, &a->in6) == 0)
+    if (uv_ip6_addr(text, port, &a->in6) == 0 &&
+        (!zone || (a->in6.sin6_scope_id = zone_number(zone)) != 0))
         return true;
     memset(a, 0, sizeof *a);
     return false;
@@ -53,17 +73,22 @@ void lunl_addr_set(lunl_addr *a, const struct sockaddr *sa, socklen_t size)
     }
 }
 
+void lunl_addr_unmap(lunl_addr *a)
+{
+    if (a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+        return;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = a->in6.sin6_port};
+    memcpy(&in.sin_addr, &a->in6.sin6_addr.s6_addr[12], sizeof in.sin_addr);
+    memset(a, 0, sizeof *a);
+    a->in = in;
+}
+
 void lunl_addr_set_port(lunl_addr *a, int port)
 {
     if (a->sa.sa_family == AF_INET6)
         a->in6.sin6_port = htons((uint16_t)port);
     else
         a->in.sin_port = htons((uint16_t)port);
-}
-
-int lunl_addr_port(const lunl_addr *a)
-{
-    return ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
 }
 
 void lunl_addr_credentials(lunl_addr *a, int fd)
@@ -227,4 +252,17 @@ void lunl_error_addr(lua_State *L, int err, const char *syscall, const char *tex
         return;
     lua_pushstring(L, text);
     lunl_error_set(L, lua_absindex(L, -2), "address");
+}
+
+_Noreturn void lunl_throw_unusable(lua_State *L, bool closed, const char *what,
+                                   const char *noun, const char *text)
+{
+    if (!closed)
+        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the %s belongs to another event loop", what,
+                   noun);
+    lunl_error_addr(L, UV_EBADF, what, text);
+    lua_pushfstring(L, "%s %s: the %s is closed", what, text, noun);
+    lunl_error_set(L, -2, "message");
+    lua_error(L);
+    abort();
 }

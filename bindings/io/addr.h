@@ -35,14 +35,15 @@ typedef union lunl_addr {
     lunl_unix_addr un;
 } lunl_addr;
 
-/* A numeric address; false if `host` is none (a name). */
+/* A numeric address, with its zone; false if `host` is none (a name). */
 bool lunl_addr_parse(lunl_addr *a, const char *host, int port);
 /* The address of a Unix socket: 0, or UV_ENAMETOOLONG. */
 int lunl_addr_unix(lunl_addr *a, const char *path, size_t len);
 /* Takes over what the system gave; other families become "none". */
 void lunl_addr_set(lunl_addr *a, const struct sockaddr *sa, socklen_t size);
+/* An address of IPv4 in the clothes of IPv6, from a socket for both, becomes what it is. */
+void lunl_addr_unmap(lunl_addr *a);
 void lunl_addr_set_port(lunl_addr *a, int port);
-int lunl_addr_port(const lunl_addr *a);
 /* Of a Unix socket: notes who is at the other end of the descriptor. */
 void lunl_addr_credentials(lunl_addr *a, int fd);
 /* What the system calls it; `sa` gets at most so many bytes as are returned. */
@@ -70,5 +71,11 @@ const char *lunl_check_socket_path(lua_State *L, int arg, size_t *len);
 
 /* Pushes the OSError "syscall text: CODE" with its field `address`; text may be NULL. */
 void lunl_error_addr(lua_State *L, int err, const char *syscall, const char *text);
+/*
+ * Throws what is wrong with the `noun` called `text`, which is not open in the running loop: the
+ * OSError EBADF "what text: the noun is closed", or the RuntimeError that it is another loop's.
+ */
+_Noreturn void lunl_throw_unusable(lua_State *L, bool closed, const char *what,
+                                   const char *noun, const char *text);
 
 #endif

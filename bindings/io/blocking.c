@@ -40,20 +40,6 @@ static blocking *blocking_of(lunl_conn *c)
     return (blocking *)c;
 }
 
-static lunl_output *first_output(const blocking *k)
-{
-    return lun_list_alone(&k->outputs) ? NULL
-                                       : lun_container(k->outputs.next, lunl_output, link);
-}
-
-static void fail_outputs(blocking *k, int error)
-{
-    for (lunl_output *o = first_output(k); o; o = first_output(k)) {
-        lun_list_drop(&o->link);
-        lunl_output_failed(o, error);
-    }
-}
-
 /* ---- pieces ---- */
 
 static void discard(piece *p)
@@ -61,19 +47,6 @@ static void discard(piece *p)
     lunl_loop *loop = p->loop;
     loop->loop.count.requests--;
     lun_loop_free(&loop->loop, p, sizeof *p + p->size);
-}
-
-/* `n` bytes of the outputs are in the file. */
-static void sent(blocking *k, size_t n)
-{
-    while (n > 0 && first_output(k)) {
-        lunl_output *o = first_output(k);
-        size_t part = n < o->left ? n : o->left;
-        n -= part;
-        if (part == o->left)
-            lun_list_drop(&o->link);
-        lunl_output_sent(o, part);
-    }
 }
 
 static int go_on(blocking *k);
@@ -87,9 +60,9 @@ static void dispatch(blocking *k, piece *p, ssize_t n)
         else
             lunl_conn_ended(&k->c, (int)n);
     } else if (n >= 0) {
-        sent(k, (size_t)n);
+        lunl_outputs_sent(&k->outputs, (size_t)n);
     } else {
-        fail_outputs(k, (int)n);
+        lunl_outputs_fail(&k->outputs, (int)n);
     }
     if (k->c.h.closing)
         return;
@@ -97,7 +70,7 @@ static void dispatch(blocking *k, piece *p, ssize_t n)
     if (err != 0 && k->in)
         lunl_conn_ended(&k->c, err);
     else if (err != 0)
-        fail_outputs(k, err);
+        lunl_outputs_fail(&k->outputs, err);
 }
 
 static void done(piece *p, ssize_t n)
@@ -163,7 +136,7 @@ static size_t gather(const blocking *k, char *to)
 static int go_on(blocking *k)
 {
     lunl_loop *loop = k->c.h.loop;
-    if (k->piece || (!k->in && !first_output(k)))
+    if (k->piece || (!k->in && !lunl_outputs_first(&k->outputs)))
         return 0;
     size_t size = k->in ? LUNL_CHUNK : gather(k, NULL);
     piece *p = lun_loop_alloc(&loop->loop, sizeof *p + size);
@@ -227,7 +200,7 @@ static void blocking_closing(lunl_handle *h)
     blocking *k = (blocking *)h;
     piece *p = k->piece;
     lunl_conn_closing(h);
-    fail_outputs(k, UV_ECANCELED);
+    lunl_outputs_fail(&k->outputs, UV_ECANCELED);
     k->piece = NULL;
     if (p && !lunl_lane_withdraw(&p->job)) {
         p->k = NULL;

@@ -208,3 +208,27 @@ void lunl_output_failed(lunl_output *o, int error)
         c->write_error = error;
     went_on(c);
 }
+
+lunl_output *lunl_outputs_first(const lun_link *ring)
+{
+    return lun_list_alone(ring) ? NULL : lun_container(ring->next, lunl_output, link);
+}
+
+void lunl_outputs_sent(lun_link *ring, size_t n)
+{
+    for (lunl_output *o; n > 0 && (o = lunl_outputs_first(ring)) != NULL;) {
+        size_t part = n < o->left ? n : o->left;
+        n -= part;
+        if (part == o->left)
+            lun_list_drop(&o->link);
+        lunl_output_sent(o, part);
+    }
+}
+
+void lunl_outputs_fail(lun_link *ring, int error)
+{
+    for (lunl_output *o; (o = lunl_outputs_first(ring)) != NULL;) {
+        lun_list_drop(&o->link);
+        lunl_output_failed(o, error);
+    }
+}

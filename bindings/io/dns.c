@@ -70,23 +70,25 @@ static bool datagram_option(lua_State *L, int arg)
  * name such as "http", or nil (port 0). opts: family; type, "stream" or "datagram", for services
  * that differ in that. Throws OSError "getaddrinfo host: CODE". Suspends; cancelled, the lookup's
  * result is dropped. */
-int lunl_getaddrinfo(lua_State *L)
+static int l_getaddrinfo(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
     const char *host = lunl_check_host(L, 1);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     lua_settop(L, 3);
-    if (lua_type(L, 2) == LUA_TNUMBER)
-        lunl_check_integer(L, 2, 0, 65535);
-    else if (!lua_isnil(L, 2) && lua_type(L, 2) != LUA_TSTRING)
+    if (!lua_isnoneornil(L, 2) && lua_type(L, 2) != LUA_TNUMBER &&
+        lua_type(L, 2) != LUA_TSTRING)
         lunl_type_error(L, 2, "port number or name of a service");
     if (lunl_opt_table(L, 3)) {
         hints.ai_family = lunl_family_option(L, 3);
         if (datagram_option(L, 3))
             hints.ai_socktype = SOCK_DGRAM;
     }
-    /* A copy, because a number must not turn into a string in the caller's place. */
-    lua_pushvalue(L, 2);
+    /* In a place of its own, because a number becomes a string; not that of a float. */
+    if (lua_type(L, 2) == LUA_TNUMBER)
+        lua_pushinteger(L, lunl_check_integer(L, 2, 0, 65535));
+    else
+        lua_pushvalue(L, 2);
     size_t len;
     const char *service = lua_tolstring(L, -1, &len);
     if (service && strlen(service) != len)
@@ -96,6 +98,39 @@ int lunl_getaddrinfo(lua_State *L)
     resolve *r = lunl_op_new(L, loop, &resolve_kind, sizeof *r);
     int err = uv_getaddrinfo(loop->loop.uv, &r->req, on_resolved, host, service, &hints);
     return lunl_op_await(L, S, &r->op, err, 1);
+}
+
+int lunl_look_up(lua_State *L, int host, int port, int family, bool datagrams,
+                 lua_KContext ctx, lua_KFunction k)
+{
+    lunl_enter(L, lunl_S(L));
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_pushcclosure(L, l_getaddrinfo, 2);
+    lua_pushvalue(L, host);
+    lua_pushvalue(L, port);
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, datagrams ? "datagram" : "stream");
+    lua_setfield(L, -2, "type");
+    if (family != AF_UNSPEC) {
+        lua_pushstring(L, family == AF_INET ? "inet" : "inet6");
+        lua_setfield(L, -2, "family");
+    }
+    lua_callk(L, 3, 1, ctx, k);
+    return k(L, LUA_OK, ctx);
+}
+
+bool lunl_looked_up(lua_State *L, int i, lunl_addr *a)
+{
+    bool is = lua_rawgeti(L, -1, i) == LUA_TTABLE;
+    if (is) {
+        lua_getfield(L, -1, "port");
+        lua_getfield(L, -2, "host");
+        is = lunl_addr_parse(a, lua_tostring(L, -1), (int)lua_tointeger(L, -2));
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+    return is;
 }
 
 /* ---- names of addresses ---- */
@@ -171,4 +206,4 @@ static int l_getnameinfo(lua_State *L)
 }
 
 const luaL_Reg lunl_dns_functions[] = {
-    {"getaddrinfo", lunl_getaddrinfo}, {"getnameinfo", l_getnameinfo}, {NULL, NULL}};
+    {"getaddrinfo", l_getaddrinfo}, {"getnameinfo", l_getnameinfo}, {NULL, NULL}};

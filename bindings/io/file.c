@@ -55,9 +55,10 @@ static const lunl_handle_kind handle_kind = {
 
 static void left(lun_park *p)
 {
-    const lunl_file *f = lun_container(p, lunl_file, users);
+    lunl_file *f = lun_container(p, lunl_file, users);
     if (f->d && f->mine)
         lunl_desc_cancel(f->d);
+    f->mine = false;
 }
 
 void lunl_file_push(lua_State *L, int fd, const char *path, int flags, size_t limit,
@@ -84,7 +85,7 @@ void lunl_file_push(lua_State *L, int fd, const char *path, int flags, size_t li
     lunl_core_own(&f->core);
     *d = (lunl_desc){.loop = loop, .h = h, .file = f, .fd = fd};
     d->append = flags & O_APPEND;
-    d->pos = lseek(fd, 0, SEEK_CUR);
+    d->pos = lseek(fd, 0, (flags & (O_APPEND | O_RDWR)) == O_APPEND ? SEEK_END : SEEK_CUR);
     if (d->pos < 0)
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); /* law 3 */
     h->d = d;
@@ -124,6 +125,9 @@ lunl_file *lunl_file_enter(lua_State *L, lunl_state *S, const char *what, lun_ta
         lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: another task is using this file", what);
     f->mine = f->ended = false;
     f->taken = f->searched = f->off = 0;
+    lunl_desc *d = f->d;
+    if (d->shared && !d->in_flight && lunl_buffer_size(&d->in) == 0)
+        d->pos = lseek(d->fd, 0, SEEK_CUR);
     return f;
 }
 
@@ -252,27 +256,42 @@ static int l_truncate(lua_State *L)
     return truncate_on(L, S, t, f);
 }
 
-/* --- file:fileno() -> the number of its descriptor. Throws OSError on a closed file. */
+/* --- file:fileno() -> the number of its descriptor, for C libraries and children, which go on from
+ * where the file stands, as the file does from where they have got. Throws OSError on a closed
+ * file, RuntimeError while a task uses it. Does not suspend. */
 static int l_fileno(lua_State *L)
 {
-    lua_pushinteger(L, check_open(L, lunl_S(L), "fileno")->d->fd);
+    const lunl_file *f = check_open(L, lunl_S(L), "fileno");
+    lunl_desc *d = f->d;
+    if (d->pos >= 0) {
+        if (f->busy || d->in_flight)
+            lunl_throw(L, LUNL_RUNTIME_ERROR, "fileno: the file is in use");
+        lunl_desc_unread(d);
+        if (!d->shared) {
+            d->shared = true;
+            lunl_desc_move(d, d->pos);
+        }
+    }
+    lua_pushinteger(L, d->fd);
     return 1;
 }
 
 /* ---- the end ---- */
 
-/* --- file:close() closes it. A task that waits in one of its calls gets OSError ECANCELED, and
- * the descriptor is closed when the pool is done with it. Throws OSError "close path: CODE" if
- * the system reports one, with the file closed; `sync` before it hears of such errors in time.
- * Closing twice is harmless. Does not suspend. Also called at the end of the block of a `<close>`
- * variable. */
+/* --- file:close() -> true: closes it. A task that waits in one of its calls gets OSError
+ * ECANCELED, and the descriptor is closed when the pool is done with it. Throws OSError "close
+ * path: CODE" if the system reports one, with the file closed; `sync` before it hears of such
+ * errors in time. Closing twice is harmless. Does not suspend. Also called at the end of the block
+ * of a `<close>` variable. */
 static int l_close(lua_State *L)
 {
     lunl_file *f = lunl_check_file(L);
     lunl_desc *d = f->d;
     int err = 0;
+    lua_settop(L, 1);
+    lua_pushboolean(L, true);
     if (!d)
-        return 0;
+        return 1;
     if (!d->in_flight) {
         uv_fs_t req;
         err = uv_fs_close(NULL, &req, d->fd, NULL);
@@ -282,7 +301,7 @@ static int l_close(lua_State *L)
     lunl_handle_close(&d->h->h);
     if (err < 0)
         lunl_file_fail(L, err, "close");
-    return 0;
+    return 1;
 }
 
 /* --- file:__gc(): a file that nobody has is closed; never called by name. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * file.h - an open file: the Lua object, a box (box.h) around a lunl_file, and the
- * descriptor with its buffers (lunl_desc). file.c: the three, and calls that read and write nothing; file_read.c, file_write.c:
- * what goes through; file_call.c: the one request that the descriptor has with libuv's pool.
+ * file.h - an open file: the Lua object, a box (box.h) around a lunl_file, and the descriptor with
+ * its buffers (lunl_desc). file.c: the three, and calls that read and write nothing; file_read.c,
+ * file_write.c: what goes through; file_call.c: the one request that the descriptor has with
+ * libuv's pool.
  *
  * Laws:
  *  1. One task uses a file at a time; it waits in the object's park.
@@ -13,6 +14,8 @@
  *     when the system says that there is something to read, or room; so it keeps no thread.
  *  4. The number of the descriptor is closed when nothing of ours uses it any more, and no
  *     sooner, because the number is then given to others.
+ *  5. Whoever has got the number (fileno) shares the position: the descriptor's own goes along with
+ *     ours, and counts once nothing is read ahead.
  */
 #ifndef LUNL_IO_FILE_H
 #define LUNL_IO_FILE_H
@@ -48,6 +51,7 @@ typedef struct lunl_desc {
     lunl_file *file;     /* it is its descriptor; NULL once closed */
     int fd;              /* owned */
     bool append;         /* every write goes to the end */
+    bool shared;         /* law 5 */
     bool in_flight;      /* the lane or libuv has the request, or it waits to be ready */
     struct lunl_ready *wait; /* what tells when it is, or NULL */
     enum lunl_file_call call;
@@ -76,7 +80,7 @@ struct lunl_file {
     size_t taken;    /* read: bytes that it has used, but not yet consumed */
     size_t searched; /* read: bytes behind those that are known to hold no separator */
     size_t off;      /* write: bytes of the next argument that have been taken */
-    bool mine;       /* the last request is its own */
+    bool mine;       /* the last request is its own, and it was not cancelled */
     bool ended;      /* read: the end was met */
     bool busy;       /* a task is suspended in one */
 };
@@ -120,6 +124,8 @@ void lunl_desc_cancel(lunl_desc *d);
 void lunl_desc_drop(lunl_desc *d);
 /* What has been read ahead is forgotten, the position is where the reader was. */
 void lunl_desc_unread(lunl_desc *d);
+/* Goes to `to`; nothing is read ahead from there. */
+void lunl_desc_move(lunl_desc *d, int64_t to);
 /* The position of the reader. */
 static inline int64_t lunl_desc_at(const lunl_desc *d)
 {

@@ -17,17 +17,30 @@ static void destroy(lunl_desc *d)
     lun_loop_free(&d->loop->loop, d, sizeof *d);
 }
 
+/* The system knows where a write goes. */
+static bool is_its_own(const lunl_desc *d)
+{
+    return d->append || d->shared;
+}
+
+void lunl_desc_move(lunl_desc *d, int64_t to)
+{
+    d->pos = to;
+    if (d->shared)
+        lseek(d->fd, to, SEEK_SET);
+}
+
 /* What the request did to buffers and position. */
 static void note(lunl_desc *d, ssize_t n)
 {
     if (d->call == LUNL_FILE_READ) {
         d->in.end += (size_t)n;
         if (d->pos >= 0)
-            d->pos += n;
+            lunl_desc_move(d, d->pos + n);
     } else if (d->call == LUNL_FILE_WRITE) {
         lunl_buffer_take(&d->loop->loop, &d->out, (size_t)n);
         if (d->pos >= 0)
-            d->pos = d->append ? lseek(d->fd, 0, SEEK_CUR) : d->pos + n;
+            d->pos = is_its_own(d) ? lseek(d->fd, 0, SEEK_CUR) : d->pos + n;
     }
 }
 
@@ -56,7 +69,7 @@ static void on_done(uv_fs_t *req)
     d->loop->loop.count.requests--;
     lunl_lane_done(&d->job);
     uv_fs_req_cleanup(req); /* leaves the facts of a stat in place */
-    if (result == UV_EAGAIN && d->h && goes_through(d)) {
+    if (result == UV_EAGAIN && d->h && d->file->mine && goes_through(d)) {
         int err = lunl_desc_await(d);
         result = err ? err : result;
     }
@@ -75,7 +88,8 @@ static int begin(lunl_lane_job *j)
         return uv_fs_read(uv, &d->req, d->fd, &buf, 1, d->pos, on_done);
     case LUNL_FILE_WRITE:
         buf = uv_buf_init(d->out.p + d->out.start, (unsigned)lunl_buffer_size(&d->out));
-        return uv_fs_write(uv, &d->req, d->fd, &buf, 1, d->append ? -1 : d->pos, on_done);
+        return uv_fs_write(uv, &d->req, d->fd, &buf, 1, is_its_own(d) ? -1 : d->pos,
+                           on_done);
     case LUNL_FILE_STAT:
         return uv_fs_fstat(uv, &d->req, d->fd, on_done);
     case LUNL_FILE_SYNC:
@@ -148,8 +162,8 @@ void lunl_desc_drop(lunl_desc *d)
 
 void lunl_desc_unread(lunl_desc *d)
 {
-    if (d->pos < 0)
+    if (d->pos < 0 || lunl_buffer_size(&d->in) == 0)
         return;
-    d->pos = lunl_desc_at(d);
+    lunl_desc_move(d, lunl_desc_at(d));
     lunl_buffer_take(&d->loop->loop, &d->in, lunl_buffer_size(&d->in));
 }

@@ -206,7 +206,7 @@ static int go(lua_State *L, lunl_file *f, int64_t base)
         lunl_buffer_take(&d->loop->loop, &d->in, (size_t)(to - at));
     } else {
         lunl_desc_unread(d);
-        d->pos = to;
+        lunl_desc_move(d, to);
     }
     lua_pushinteger(L, to);
     return 1;

@@ -124,10 +124,14 @@ static int take_digits(numeral *m, bool hex)
 /* The longest prefix that looks like a numeral: give..use; needs the character behind it. */
 static enum lunl_found look_number(lunl_look *k)
 {
-    numeral m = {.p = k->p, .n = k->n};
+    numeral m = {.p = k->p, .n = k->n, .at = k->searched};
     while (peek(&m) >= 0 && isspace(peek(&m)))
         m.at++;
-    size_t start = m.at;
+    size_t start = k->searched = m.at;
+    if (start > k->limit) {
+        k->give = start;
+        return LUNL_OVER;
+    }
     bool hex = false;
     int digits = 0;
     take_one_of(&m, "+-");
@@ -196,8 +200,9 @@ static void push_over(lua_State *L, const lunl_want *w, const lunl_look *k,
                        (LUAI_UACINT)w->n);
     else
         lunl_error_new(L, LUNL_LIMIT_OVERRUN_ERROR,
-                       "read %s: the line is longer than %I bytes", text,
-                       (LUAI_UACINT)k->limit);
+                       w->kind == LUNL_NUMBER ? "read %s: no number within %I bytes"
+                                              : "read %s: the line is longer than %I bytes",
+                       text, (LUAI_UACINT)k->limit);
     lua_pushinteger(L, (lua_Integer)k->give);
     lunl_error_set(L, -2, "consumed");
 }

@@ -37,7 +37,7 @@ enum lunl_found {
     LUNL_MORE,   /* another look at `need` bytes */
     LUNL_END,    /* nothing at all, and nothing comes */
     LUNL_FAILED, /* not enough, and nothing comes but an error */
-    LUNL_OVER,   /* a line, or what is before the separator, is too long */
+    LUNL_OVER,   /* a line, or what is before a separator or a number, is too long */
     LUNL_CUT     /* the end came before the separator */
 };
 
@@ -45,11 +45,12 @@ typedef struct lunl_look {
     /* Set by the caller: */
     const char *p; /* what is there for this format ... */
     size_t n;      /* ... so many bytes */
-    size_t limit;  /* of a line, bytes */
+    size_t limit;  /* of a line, and of blanks in front of a number: bytes */
     bool ended;    /* no more bytes will come: the end ... */
     bool failed;   /* ... or an error */
     size_t
-        searched; /* bytes at p that are known to hold no separator: 0 at first, then kept */
+        searched; /* bytes at p that are known to hold no separator, or blanks alone: 0 at
+                     first, then kept */
     /* What was found: */
     size_t give,
         use;     /* GOT: bytes of the result, bytes to consume; OVER: give is `consumed` */

@@ -16,11 +16,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MODE_FILE = 0666, MODE_FOLDER = 0777, MODE_MOST = 07777 };
+enum { MODE_FILE = 0666, MODE_FOLDER = 0777 };
 
 static int opt_mode(lua_State *L, int arg, int none)
 {
-    return lua_isnoneornil(L, arg) ? none : (int)lunl_check_integer(L, arg, 0, MODE_MOST);
+    return lua_isnoneornil(L, arg) ? none
+                                   : (int)lunl_check_integer(L, arg, 0, LUNL_MODE_MOST);
 }
 
 /* ---- open ---- */
@@ -84,7 +85,7 @@ static int l_open(lua_State *L)
     if (lunl_opt_table(L, 3)) {
         limit =
             (size_t)lunl_integer_option(L, 3, "limit", 1, LUA_MAXINTEGER, LUA_MAXINTEGER);
-        permissions = (int)lunl_integer_option(L, 3, "mode", 0, MODE_MOST, MODE_FILE);
+        permissions = (int)lunl_integer_option(L, 3, "mode", 0, LUNL_MODE_MOST, MODE_FILE);
     }
     lunl_spare_descriptors(L, lunl_running_loop(L, lunl_S(L)), 1);
     lunl_fsop *o = lunl_fsop_new(L, &open_kind, 0);
@@ -127,7 +128,7 @@ void lunl_fs_push_stat(lua_State *L, const uv_stat_t *st)
     const struct {
         const char *name;
         uint64_t n;
-    } integers[] = {{"size", st->st_size},       {"mode", st->st_mode & MODE_MOST},
+    } integers[] = {{"size", st->st_size},       {"mode", st->st_mode & LUNL_MODE_MOST},
                     {"dev", st->st_dev},         {"ino", st->st_ino},
                     {"nlink", st->st_nlink},     {"uid", st->st_uid},
                     {"gid", st->st_gid},         {"rdev", st->st_rdev},

@@ -6,12 +6,17 @@
  * Laws:
  *  1. The op has copies of its paths: it may begin long after the task that made it is gone.
  *  2. A cancelled request that has not begun never begins; one that runs goes on in the pool,
- *     and what it opened or made under a name of its own is undone when it is over.
+ *     unless it can be told to stop, and what it opened or made under a name of its own is undone
+ *     when it is over.
  */
 #ifndef LUNL_IO_FS_H
 #define LUNL_IO_FS_H
 
 #include "lane.h"
+
+#include <stdatomic.h>
+
+enum { LUNL_MODE_MOST = 07777 }; /* all permission bits */
 
 typedef struct lunl_fsop {
     lun_op op; /* first */
@@ -23,13 +28,15 @@ typedef struct lunl_fsop {
     const char *path; /* in text */
     const char *dest; /* in text, of requests with two paths; or NULL */
     int flags, mode;  /* or owner and group */
-    double atime, mtime;
+    struct timespec times[2];
     int64_t size;
-    size_t limit; /* open: of a line */
-    int result;   /* of work of ours in the pool: 0 or a code ... */
-    char *found;  /* ... and what it found; owned, malloc's, or NULL */
-    bool came;    /* libuv has succeeded */
-    bool taken;   /* Lua has what it made */
+    size_t limit;     /* open: of a line */
+    int result;       /* of work of ours in the pool: 0 or a code ... */
+    char *found;      /* ... and what it found; owned, malloc's, or NULL */
+    bool made;        /* copyfile: `dest` was not there before */
+    atomic_bool stop; /* nobody wants it: long work in the pool may end */
+    bool came;        /* libuv has succeeded */
+    bool taken;       /* Lua has what it made */
     char text[];
 } lunl_fsop;
 
@@ -71,6 +78,9 @@ const char *lunl_check_path(lua_State *L, int arg);
 lunl_fsop *lunl_fsop_new(lua_State *L, const lunl_fskind *kind, int dest);
 int lunl_fsop_await(lua_State *L, lunl_fsop *o);
 
+/* The answer to opts.follow at `arg`: false: the call is about a link itself. */
+bool lunl_fs_follows(lua_State *L, int arg);
+
 /* Throws the OSError "call path: CODE", or "call path -> dest: CODE", with its fields. */
 _Noreturn void lunl_fs_throw(lua_State *L, int err, const char *call, const char *path,
                              const char *dest);
@@ -79,6 +89,8 @@ void lunl_fs_push_stat(lua_State *L, const uv_stat_t *st);
 
 /* A call about the path at 1, which needs nothing else: `return lunl_fsop_about(...)`. */
 int lunl_fsop_about(lua_State *L, const lunl_fskind *kind);
+/* A new op, as lunl_fsop_new's, for the paths at 1 and 2, which it checks. */
+lunl_fsop *lunl_fsop_about_two(lua_State *L, const lunl_fskind *kind);
 
 extern const luaL_Reg lunl_fs_name_functions[];  /* fsname.c */
 extern const luaL_Reg lunl_fs_work_functions[];  /* fswork.c */

@@ -32,10 +32,12 @@ void lunl_fsop_abort(lun_op *op)
     lunl_fsop *o = (lunl_fsop *)op;
     if (kind_of(o)->stubborn)
         return;
-    if (lunl_lane_withdraw(&o->job))
+    if (lunl_lane_withdraw(&o->job)) {
         lun_op_withdrawn(op);
-    else
-        uv_cancel((uv_req_t *)&o->req);
+        return;
+    }
+    atomic_store(&o->stop, true);
+    uv_cancel((uv_req_t *)&o->req);
 }
 
 void lunl_fsop_fini(lun_op *op)
@@ -103,6 +105,13 @@ int lunl_fsop_about(lua_State *L, const lunl_fskind *kind)
     lunl_check_path(L, 1);
     lua_settop(L, 1);
     return lunl_fsop_await(L, lunl_fsop_new(L, kind, 0));
+}
+
+lunl_fsop *lunl_fsop_about_two(lua_State *L, const lunl_fskind *kind)
+{
+    lunl_check_path(L, 1);
+    lunl_check_path(L, 2);
+    return lunl_fsop_new(L, kind, 2);
 }
 
 void lunl_fs_throw(lua_State *L, int err, const char *call, const char *path,

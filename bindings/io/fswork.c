@@ -2,8 +2,11 @@
 /*
  * fswork.c - work on files that libuv has no call for, done in its pool: truncating by path, and
  * removing a tree in one go, which never follows a link and works by descriptors, so that no
- * exchanged folder leads it astray. And reading links: libuv's calls allocate in the pool, and
- * realpath's result is not from the allocator that it goes back to.
+ * exchanged folder leads it astray. And what its calls do not do well: those that read links
+ * allocate in the pool, and realpath's result is not from the allocator that it goes back to;
+ * those that set times cut off nanoseconds; the one that copies a file trusts the size that it
+ * had at first, so it gets nothing out of /proc and spins for ever on a file that is cut
+ * meanwhile, and when it fails it removes what was there before, a device for example.
  */
 #include "fs.h"
 
@@ -11,7 +14,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
+#include <math.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,6 +60,46 @@ static int l_truncate(lua_State *L)
         lua_isnoneornil(L, 2) ? 0 : lunl_check_integer(L, 2, 0, LUA_MAXINTEGER);
     lunl_fsop *o = lunl_fsop_new(L, &truncate_kind, 0);
     o->size = size;
+    return lunl_fsop_await(L, o);
+}
+
+/* ---- utime ---- */
+
+static void do_utime(uv_work_t *req)
+{
+    lunl_fsop *o = lun_container(req, lunl_fsop, req.work);
+    int flags = o->flags ? AT_SYMLINK_NOFOLLOW : 0;
+    o->result = utimensat(AT_FDCWD, o->path, o->times, flags) == 0 ? 0 : code_of(errno);
+}
+
+static int utime_begin(uv_loop_t *uv, lunl_fsop *o)
+{
+    return uv_queue_work(uv, &o->req.work, do_utime, on_worked);
+}
+
+static const lunl_fskind utime_kind = {LUNL_FSKIND("utime"), .begin = utime_begin};
+
+static struct timespec check_time(lua_State *L, int arg)
+{
+    enum { MOST = 1LL << 40, NANO = 1000000000 }; /* seconds that every system can store */
+    double t = lunl_check_number(L, arg), whole = floor(t);
+    if (!(t >= -(double)MOST && t <= (double)MOST))
+        lunl_arg_error(L, arg, LUNL_VALUE_ERROR, "%f is no time", t);
+    long nano = lround((t - whole) * NANO);
+    return (struct timespec){.tv_sec = (time_t)whole + nano / NANO, .tv_nsec = nano % NANO};
+}
+
+/* --- fs.utime(path, atime, mtime, opts): sets the times of last access and change, in seconds
+ * since 1970; what stat says of another file comes out the same. opts: follow = false: of a
+ * symbolic link itself. Suspends. */
+static int l_utime(lua_State *L)
+{
+    lunl_check_path(L, 1);
+    struct timespec times[2] = {check_time(L, 2), check_time(L, 3)};
+    bool follow = lunl_fs_follows(L, 4);
+    lunl_fsop *o = lunl_fsop_new(L, &utime_kind, 0);
+    memcpy(o->times, times, sizeof times);
+    o->flags = !follow;
     return lunl_fsop_await(L, o);
 }
 
@@ -109,6 +155,124 @@ static const lunl_fskind realpath_kind = {LUNL_FSKIND("realpath"), .begin = real
 static int l_realpath(lua_State *L)
 {
     return lunl_fsop_about(L, &realpath_kind);
+}
+
+/* ---- copyfile ---- */
+
+/* Copies what is left of one file into another, which is empty, or until it is told to stop: 0 or
+ * errno. */
+static int pour(const lunl_fsop *o, int from, int to)
+{
+    enum { MOST = 1 << 24, PIECE = 65536 };
+    char piece[PIECE];
+    ssize_t n, put;
+    if (ioctl(to, FICLONE, from) == 0)
+        return 0;
+    while (!atomic_load(&o->stop) && copy_file_range(from, NULL, to, NULL, MOST, 0) > 0)
+        ;
+    /* The kernel cannot, or thinks that it is done: what it thinks of /proc is wrong. */
+    while ((n = read(from, piece, sizeof piece)) != 0) {
+        for (ssize_t done = 0; done < n; done += put) {
+            put = write(to, piece + done, (size_t)(n - done));
+            if (put < 0 && errno != EINTR)
+                return errno;
+            if (put < 0)
+                put = 0;
+        }
+        if (n < 0 && errno != EINTR)
+            return errno;
+        if (atomic_load(&o->stop))
+            return ECANCELED;
+    }
+    return 0;
+}
+
+/* The file that is written, new or, with `overwrite`, not: its descriptor, or -1. */
+static int open_dest(lunl_fsop *o)
+{
+    enum { MODE_OURS = 0600 }; /* until all is in it, nobody else reads it */
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
+    int fd = open(o->dest, flags | O_EXCL, MODE_OURS);
+    o->made = fd >= 0;
+    if (fd < 0 && errno == EEXIST && o->flags)
+        fd = open(o->dest, flags, MODE_OURS);
+    return fd;
+}
+
+/* Only what is a file can be cut and gets the permissions; a device is written. */
+static int copy_into(const lunl_fsop *o, int from, const struct stat *st, int to)
+{
+    struct stat there;
+    if (fstat(to, &there) != 0)
+        return errno;
+    if (there.st_dev == st->st_dev && there.st_ino == st->st_ino)
+        return 0;
+    bool is_file = S_ISREG(there.st_mode);
+    if (is_file && ftruncate(to, 0) != 0)
+        return errno;
+    int err = pour(o, from, to);
+    if (err != 0 || !is_file || fchmod(to, st->st_mode & LUNL_MODE_MOST) == 0)
+        return err;
+    /* Who has made a file may do that, unless its file system knows no permissions. */
+    return o->made && errno == EPERM ? 0 : errno;
+}
+
+static int copy_from(lunl_fsop *o, int from)
+{
+    struct stat st;
+    if (fstat(from, &st) != 0)
+        return errno;
+    int to = open_dest(o);
+    if (to < 0)
+        return errno;
+    int err = copy_into(o, from, &st, to);
+    if (close(to) != 0 && err == 0 && errno != EINTR)
+        err = errno;
+    if (err != 0 && o->made)
+        unlink(o->dest);
+    return err;
+}
+
+static void do_copyfile(uv_work_t *req)
+{
+    lunl_fsop *o = lun_container(req, lunl_fsop, req.work);
+    int from = open(o->path, O_RDONLY | O_CLOEXEC);
+    int err = from < 0 ? errno : copy_from(o, from);
+    if (from >= 0)
+        close(from);
+    o->result = err ? code_of(err) : 0;
+}
+
+static int copyfile_begin(uv_loop_t *uv, lunl_fsop *o)
+{
+    return uv_queue_work(uv, &o->req.work, do_copyfile, on_worked);
+}
+
+static void copyfile_undo(lunl_fsop *o)
+{
+    if (o->made)
+        unlink(o->dest);
+}
+
+static int copyfile_push(lua_State *L, lunl_fsop *o)
+{
+    (void)L;
+    o->taken = true;
+    return 0;
+}
+
+static const lunl_fskind copyfile_kind = {LUNL_FSKIND("copyfile"), .begin = copyfile_begin,
+                                          .push = copyfile_push, .undo = copyfile_undo};
+
+/* --- core.copyfile(from, to, overwrite): copies bytes and permissions of one file, inside the
+ * kernel where that can; onto itself, nothing happens. Without `overwrite`, `to` must not exist
+ * (EEXIST). Failed or cancelled, it stops, and a file that it has made is removed. Suspends. */
+static int l_copyfile(lua_State *L)
+{
+    bool overwrite = lua_toboolean(L, 3);
+    lunl_fsop *o = lunl_fsop_about_two(L, &copyfile_kind);
+    o->flags = overwrite;
+    return lunl_fsop_await(L, o);
 }
 
 /* ---- rmtree ---- */
@@ -221,10 +385,7 @@ static int l_unique(lua_State *L)
     return 1;
 }
 
-const luaL_Reg lunl_fs_work_functions[] = {{"truncate", l_truncate},
-                                           {"readlink", l_readlink},
-                                           {"realpath", l_realpath},
-                                           {"rmtree", l_rmtree},
-                                           {"remove_now", l_remove_now},
-                                           {"unique", l_unique},
-                                           {NULL, NULL}};
+const luaL_Reg lunl_fs_work_functions[] = {
+    {"truncate", l_truncate},     {"utime", l_utime},       {"copyfile", l_copyfile},
+    {"readlink", l_readlink},     {"realpath", l_realpath}, {"rmtree", l_rmtree},
+    {"remove_now", l_remove_now}, {"unique", l_unique},     {NULL, NULL}};

@@ -42,8 +42,6 @@ failed:
 
 /* What listen() was asked for. */
 typedef struct request {
-    lun_op op; /* first */
-    uv_getaddrinfo_t req;
     lunl_loop *loop;
     lunl_net_opts opts;
     int port, backlog;
@@ -52,6 +50,20 @@ typedef struct request {
     const char *call;
     lunl_addr bad;
 } request;
+
+/* From the arguments of the call, which are checked. */
+static void check_request(lua_State *L, request *r)
+{
+    bool given = lunl_opt_table(L, 3);
+    *r = (request){.backlog = LUNL_BACKLOG};
+    r->port = (int)lunl_check_integer(L, 2, 0, 65535);
+    r->loop = lunl_running_loop(L, lunl_S(L));
+    lunl_net_options(L, 3, given, &r->opts);
+    if (!given)
+        return;
+    r->share = lunl_flag(L, 3, "reuse_port", false);
+    r->backlog = (int)lunl_integer_option(L, 3, "backlog", 1, 65535, LUNL_BACKLOG);
+}
 
 /* Pushes a server at `addr`; false: it could not be, the first error is noted. */
 static bool try_listen(lua_State *L, request *r, const lunl_addr *addr)
@@ -73,52 +85,21 @@ static bool try_listen(lua_State *L, request *r, const lunl_addr *addr)
     return false;
 }
 
-static void request_abort(lun_op *op)
+static int on_found(lua_State *L, int status, lua_KContext ctx)
 {
-    uv_cancel((uv_req_t *)&((request *)op)->req);
-}
-
-static void request_fini(lun_op *op)
-{
-    uv_freeaddrinfo(((request *)op)->req.addrinfo);
-}
-
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
-{
-    (void)found; /* req->addrinfo */
-    lun_op_done(&lun_container(req, request, req)->op, status);
-}
-
-static int request_push(lua_State *L, lun_op *op)
-{
-    request *r = (request *)op;
-    for (const struct addrinfo *ai = r->req.addrinfo; ai; ai = ai->ai_next) {
-        lunl_addr addr;
-        lunl_addr_set(&addr, ai->ai_addr, ai->ai_addrlen);
-        if (addr.sa.sa_family == AF_UNSPEC)
-            continue;
-        lunl_addr_set_port(&addr, r->port);
-        if (try_listen(L, r, &addr))
+    (void)status;
+    (void)ctx;
+    request r;
+    lunl_addr addr;
+    check_request(L, &r);
+    for (int i = 1; lunl_looked_up(L, i, &addr); i++) {
+        if (try_listen(L, &r, &addr))
             return 1;
     }
-    lunl_fail_at(L, &r->bad, r->error ? r->error : UV_EAI_NODATA,
-                 r->error ? r->call : "getaddrinfo");
-}
-
-static const lunl_op_kind request_kind = {
-    {{"getaddrinfo", lun_op_cancel_kind}, request_abort, request_fini},
-    request_push,
-    "getaddrinfo"};
-
-static void listen_options(lua_State *L, int arg, request *r)
-{
-    bool given = lunl_opt_table(L, arg);
-    lunl_net_options(L, arg, given, &r->opts);
-    r->backlog = LUNL_BACKLOG;
-    if (!given)
-        return;
-    r->share = lunl_flag(L, arg, "reuse_port", false);
-    r->backlog = (int)lunl_integer_option(L, arg, "backlog", 1, 65535, LUNL_BACKLOG);
+    if (r.error != 0)
+        lunl_fail_at(L, &r.bad, r.error, r.call);
+    lunl_error_addr(L, UV_EAI_NODATA, "getaddrinfo", lua_tostring(L, 1));
+    return lua_error(L);
 }
 
 /* Every address of this machine, by one socket for both families if there are both. */
@@ -129,51 +110,39 @@ static int listen_everywhere(lua_State *L, request *r)
     r->dual = true;
     if (try_listen(L, r, &addr))
         return 1;
-    r->error = 0;
-    lunl_addr_parse(&addr, "0.0.0.0", r->port);
-    if (try_listen(L, r, &addr))
-        return 1;
+    if (r->error == UV_EAFNOSUPPORT || r->error == UV_EADDRNOTAVAIL) { /* no IPv6 */
+        r->error = 0;
+        lunl_addr_parse(&addr, "0.0.0.0", r->port);
+        if (try_listen(L, r, &addr))
+            return 1;
+    }
     lunl_fail_at(L, &r->bad, r->error, r->call);
 }
 
 /* --- net.listen(host, port, opts) -> Server: listens for TCP connections. host: a numeric
  * address, a name (the first of its addresses that works), or nil, "" or "*" for all of
- * this machine; port 0: any free one. opts: backlog (128), reuse_port (false); nodelay
- * (true), limit (65536 bytes of a line), high_water (65536, see connect) of these streams; tls (a TLSContext with a
- * certificate, or a table: see tls.context): streams are accepted at once, and their reads and
- * writes wait for the handshake. Throws OSError "bind address: CODE" or "getaddrinfo host: CODE". Suspends only to look up a name, safe to
- * cancel. */
+ * this machine, IPv4 and IPv6; port 0: any free one. opts: backlog (128), reuse_port (false);
+ * nodelay (true), limit (65536 bytes of a line), high_water (65536, see connect) of these streams;
+ * tls (a TLSContext with a certificate, or a table: see tls.context): streams are accepted at once,
+ * and their reads and writes wait for the handshake. Throws OSError "bind address: CODE" or
+ * "getaddrinfo host: CODE". Suspends only to look up a name, safe to cancel. */
 static int l_listen(lua_State *L)
 {
-    lunl_state *S = lunl_S(L);
-    request fields = {.port = 0};
+    request r;
+    lunl_addr addr;
     if (lunl_tls_asked(L, 3))
         return lunl_tls_listen(L, 3);
     const char *host = lua_isnoneornil(L, 1) ? "" : lunl_check_host(L, 1);
-    fields.port = (int)lunl_check_integer(L, 2, 0, 65535);
-    listen_options(L, 3, &fields);
-    fields.loop = lunl_running_loop(L, S);
-    lunl_spare_descriptors(L, fields.loop, 1);
-    lua_settop(L, 2);
+    check_request(L, &r);
+    lunl_spare_descriptors(L, r.loop, 1);
+    lua_settop(L, 3);
     if (*host == '\0' || strcmp(host, "*") == 0)
-        return listen_everywhere(L, &fields);
-    lunl_addr addr;
-    if (lunl_addr_parse(&addr, host, fields.port)) {
-        if (!try_listen(L, &fields, &addr))
-            lunl_fail_at(L, &fields.bad, fields.error, fields.call);
-        return 1;
-    }
-    static const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                          .ai_flags = AI_PASSIVE};
-    lunl_enter(L, S);
-    request *r = lunl_op_new(L, fields.loop, &request_kind, sizeof *r);
-    r->loop = fields.loop;
-    r->opts = fields.opts;
-    r->port = fields.port;
-    r->backlog = fields.backlog;
-    r->share = fields.share;
-    int err = uv_getaddrinfo(r->loop->loop.uv, &r->req, on_resolved, host, NULL, &hints);
-    return lunl_op_await(L, S, &r->op, err, 1);
+        return listen_everywhere(L, &r);
+    if (!lunl_addr_parse(&addr, host, r.port))
+        return lunl_look_up(L, 1, 2, AF_UNSPEC, false, 0, on_found);
+    if (!try_listen(L, &r, &addr))
+        lunl_fail_at(L, &r.bad, r.error, r.call);
+    return 1;
 }
 
 const luaL_Reg lunl_listen_functions[] = {{"listen", l_listen}, {NULL, NULL}};

@@ -47,12 +47,6 @@ static size_t least(size_t a, uint64_t b)
 
 /* ---- what there is to do ---- */
 
-static lunl_output *first_output(const end *e)
-{
-    return lun_list_alone(&e->outputs) ? NULL
-                                       : lun_container(e->outputs.next, lunl_output, link);
-}
-
 /* Why nothing more can be written, or 0. */
 static int write_fault(const end *e)
 {
@@ -90,7 +84,7 @@ static size_t at_hand(const end *e, const char **p, lunl_output **from)
     *p = e->wire.p + e->wire.start;
     if (n > 0 || !e->other || !e->other->opts.lockstep || write_fault(e->other))
         return n;
-    *from = first_output(e->other);
+    *from = lunl_outputs_first(&e->other->outputs);
     if (!*from)
         return 0;
     *p = (*from)->data + (*from)->size - (*from)->left;
@@ -99,7 +93,7 @@ static size_t at_hand(const end *e, const char **p, lunl_output **from)
 
 static bool can_feed(const end *e)
 {
-    return first_output(e) && (write_fault(e) || room(e) > 0);
+    return lunl_outputs_first(&e->outputs) && (write_fault(e) || room(e) > 0);
 }
 
 static bool can_hand_over(const end *e, size_t there)
@@ -143,21 +137,11 @@ static void stir(end *e)
 
 /* ---- the job ---- */
 
-/* `n` bytes of an output of `e` have passed; `o` may be gone, and `e` closing. */
-static void passed(end *e, lunl_output *o, size_t n)
+/* `n` bytes of the outputs of `e` have passed; `e` may be closing. */
+static void passed(end *e, size_t n)
 {
     e->written += n;
-    if (n == o->left)
-        lun_list_drop(&o->link);
-    lunl_output_sent(o, n);
-}
-
-static void fail_outputs(end *e, int error)
-{
-    for (lunl_output *o = first_output(e); o; o = first_output(e)) {
-        lun_list_drop(&o->link);
-        lunl_output_failed(o, error);
-    }
+    lunl_outputs_sent(&e->outputs, n);
 }
 
 /* Puts bytes on the way to `e`; false: no memory. */
@@ -168,21 +152,21 @@ static bool put(end *e, const char *p, size_t n)
 
 static void feed(end *e)
 {
-    lunl_output *o = first_output(e);
+    lunl_output *o = lunl_outputs_first(&e->outputs);
     int fault = write_fault(e);
     if (!o || (fault == 0 && room(e) == 0))
         return;
     if (fault != 0) {
-        fail_outputs(e, fault);
+        lunl_outputs_fail(&e->outputs, fault);
         return;
     }
     size_t n = least(write_share(e, o->left), room(e));
     if (!put(e->other, o->data + o->size - o->left, n)) {
-        fail_outputs(e, UV_ENOMEM);
+        lunl_outputs_fail(&e->outputs, UV_ENOMEM);
         return;
     }
     stir(e->other);
-    passed(e, o, n);
+    passed(e, n);
 }
 
 static void hand_over(end *e)
@@ -206,7 +190,7 @@ static void hand_over(end *e)
     lunl_conn_arrived(c, p, n);
     e->passing = 0;
     if (from)
-        passed(other, from, n);
+        passed(other, n);
     else
         lunl_buffer_take(loop_of(e), &e->wire, n);
     if (deaf(e))
@@ -303,10 +287,10 @@ static void end_closing(lunl_handle *h)
     for (lun_link *l = o ? o->outputs.next : NULL; l && l != &o->outputs; l = l->next)
         left += lun_container(l, lunl_output, link)->left;
     bool unread = left > e->passing;
-    bool unsent = first_output(e) || e->c.write_error;
+    bool unsent = lunl_outputs_first(&e->outputs) || e->c.write_error;
     lunl_conn_closing(h);
     lun_timer_stop(loop_of(e), &e->timer);
-    fail_outputs(e, UV_ECANCELED);
+    lunl_outputs_fail(&e->outputs, UV_ECANCELED);
     lunl_buffer_free(loop_of(e), &e->wire);
     if (!o)
         return;

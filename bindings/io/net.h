@@ -38,8 +38,15 @@ int lunl_family_option(lua_State *L, int arg);
 /* Throws the OSError "what address: CODE". */
 _Noreturn void lunl_fail_at(lua_State *L, const lunl_addr *addr, int err, const char *what);
 
-/* --- net.getaddrinfo, for those who look names up on the way. */
-int lunl_getaddrinfo(lua_State *L);
+/*
+ * Calls getaddrinfo for the host and the port (indices) and goes on in `k`, with `ctx` and its list
+ * on top; `family` may be AF_UNSPEC. RuntimeError where the caller cannot wait.
+ * `return lunl_look_up(...)`.
+ */
+int lunl_look_up(lua_State *L, int host, int port, int family, bool datagrams,
+                 lua_KContext ctx, lua_KFunction k);
+/* The `i`th address of that list, still on top; false: it has no more. */
+bool lunl_looked_up(lua_State *L, int i, lunl_addr *a);
 
 /* Functions of the module, each in the file of that name. */
 extern const luaL_Reg lunl_tcp_functions[];

@@ -32,8 +32,7 @@ void lunl_oneway_push_error(lua_State *L, const lunl_conn *c, int err, const cha
     lunl_error_addr(L, err, what, text);
     if (err != UV_EBADF)
         return;
-    const lunl_transport *via = c->layer ? c->layer->below : c->via;
     lua_pushfstring(L, "%s %s: the stream is %s-only", what, text,
-                    via->offer == lunl_oneway_offer ? "read" : "write");
+                    c->via->offer == lunl_oneway_offer ? "read" : "write");
     lunl_error_set(L, lua_absindex(L, -2), "message");
 }

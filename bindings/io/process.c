@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -167,8 +168,9 @@ static char **strings(lua_State *L, int arg)
 /* OSError "spawn file: CODE", which names the folder instead if that is what is wrong. */
 static _Noreturn void fail(lua_State *L, int err, const char *cwd)
 {
+    struct stat st;
     bool folder = (err == UV_ENOENT || err == UV_EACCES || err == UV_ENOTDIR) && cwd &&
-                  access(cwd, X_OK) != 0;
+                  (access(cwd, X_OK) != 0 || stat(cwd, &st) != 0 || !S_ISDIR(st.st_mode));
     const char *call = folder ? "chdir" : "spawn",
                *object = folder ? cwd : lua_tostring(L, FILE_ARG);
     if (err == UV_ENOMEM)
@@ -397,6 +399,15 @@ static int l_gc(lua_State *L)
     return 0;
 }
 
+/* --- child:__tostring() -> "<Child 4711>": reports of dropped ones name it. */
+static int l_tostring(lua_State *L)
+{
+    const child *c = check_child(L);
+    if (!lunl_box_text(L))
+        lua_pushfstring(L, "<Child %d>", c->pid);
+    return 1;
+}
+
 /* --- core.environ() -> table of all variables of our environment. Does not suspend. */
 static int l_environ(lua_State *L)
 {
@@ -412,15 +423,26 @@ static int l_environ(lua_State *L)
     return 1;
 }
 
+/* Whoever has started us may have blocked the signal that tells libuv of ends. */
+static void hear_of_children(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int luaopen_lunation_process_core(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"pid", l_pid},     {"status", l_status},
                                        {"wait", l_wait},   {"kill", l_kill},
                                        {"close", l_close}, {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__close", l_close}, {"__gc", l_gc}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__close", l_close}, {"__gc", l_gc}, {"__tostring", l_tostring}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"spawn", l_spawn}, {"environ", l_environ}, {NULL, NULL}};
     lunl_ignore_sigpipe();
+    hear_of_children();
     lunl_open_stream_type(L);
     lunl_open_descriptor_type(L);
     lunl_need_type(L, &child_type, methods, meta);

@@ -224,6 +224,8 @@ void lunl_lend(lua_State *L, lunl_state *S, int arg, const char *name, lunl_lent
         if (n < 0 || n > INT32_MAX || fcntl((int)n, F_GETFD) < 0)
             closed(L, name, "descriptor");
         lent->fd = (int)n;
+        if (n == STDOUT_FILENO)
+            fflush(stdout); /* what was printed before comes first */
     } else if (d) {
         if (d->fd < 0)
             closed(L, name, "descriptor");

@@ -183,11 +183,10 @@ static int read_formats(lua_State *L, lunl_state *S)
 /* --- stream:read(...) -> one value per format: "l" a line without its end (the default),
  * "L" with it, "a" all up to the end of the stream, "n" a number, an integer that many
  * bytes or, at the end, fewer. nil at the end of the stream, after which no further format
- * is read; "a" gives
- * "". A line over the stream's limit (64 KiB unless set) throws LimitOverrunError with the
- * field consumed; a failing connection OSError "read address: CODE", after all that had
- * arrived; a second reader RuntimeError. Suspends; cancelled or failed, it has consumed
- * nothing. */
+ * is read; "a" gives "". A line over the stream's limit (64 KiB unless set), and more blanks than
+ * that in front of a number, throw LimitOverrunError with the field consumed; a failing connection
+ * OSError "read address: CODE", after all that had arrived; a second reader RuntimeError. Suspends;
+ * cancelled or failed, it has consumed nothing. */
 static int l_read(lua_State *L)
 {
     return read_formats(L, lunl_S(L));

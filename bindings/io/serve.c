@@ -154,6 +154,14 @@ enum phase {
 
 static int serve_on(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv);
 static int leave(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv, enum phase at);
+static int on_resumed(lua_State *L, int status, lua_KContext ctx);
+
+/* The server is served while the task is suspended in it; one that throws leaves it to others. */
+static int wait_at(lua_State *L, lunl_state *S, lunl_server *sv, enum phase at)
+{
+    sv->serving = true;
+    return lunl_suspend(L, S, at, on_resumed);
+}
 
 static int on_resumed(lua_State *L, int status, lua_KContext ctx)
 {
@@ -164,6 +172,8 @@ static int on_resumed(lua_State *L, int status, lua_KContext ctx)
     lun_future *on;
     bool interrupted;
     lun_task *t = lunl_resumed_quietly(L, S, &on, &interrupted);
+    if (sv->l)
+        sv->serving = false;
     if (interrupted && at != CANCELLED) {
         at = CANCELLED;
         cancel_all(L, S, sv);
@@ -176,10 +186,8 @@ static int leave(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv, enum
 {
     if (!lun_list_alone(&sv->live)) {
         lun_park_wait(&sv->leavers, t);
-        return lunl_suspend(L, S, at, on_resumed);
+        return wait_at(L, S, sv, at);
     }
-    if (sv->l)
-        sv->serving = false;
     if (at == CANCELLED)
         lunl_throw_cancelled(L, S);
     return 0;
@@ -195,7 +203,7 @@ static int serve_on(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv)
         start(L, loop, sv);
         if (lunl_gives_way(S)) {
             lun_task_yield(t);
-            return lunl_suspend(L, S, ACCEPTING, on_resumed);
+            return wait_at(L, S, sv, ACCEPTING);
         }
     }
     if (!sv->l)
@@ -208,7 +216,7 @@ static int serve_on(lua_State *L, lunl_state *S, lun_task *t, lunl_server *sv)
         if (lun_task_sleep(t, lun_loop_deadline(&loop->loop, PAUSE)) != 0)
             lun_task_yield(t);
     }
-    return lunl_suspend(L, S, at, on_resumed);
+    return wait_at(L, S, sv, at);
 }
 
 /* --- server:serve(handler): accepts for ever and runs handler(stream) as a task for each
@@ -226,7 +234,6 @@ static int l_serve(lua_State *L)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "serve: the server is served already");
     lunl_need_type(L, &connection_type, NULL, NULL);
     lua_settop(L, 2);
-    sv->serving = true;
     return serve_on(L, S, t, sv);
 }
 

@@ -68,17 +68,9 @@ lunl_server *lunl_check_server(lua_State *L)
 lunl_server *lunl_open_server(lua_State *L, lunl_state *S, const char *what)
 {
     lunl_server *sv = lunl_check_server(L);
-    if (!sv->l) {
-        char text[LUNL_ADDR_TEXT];
-        lunl_addr_text(&sv->addr, text);
-        lunl_error_addr(L, UV_EBADF, what, text);
-        lua_pushfstring(L, "%s %s: the server is closed", what, text);
-        lunl_error_set(L, -2, "message");
-        lua_error(L);
-    }
-    if (S->loop != sv->l->h.loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the server belongs to another event loop",
-                   what);
+    char text[LUNL_ADDR_TEXT];
+    if (!sv->l || S->loop != sv->l->h.loop)
+        lunl_throw_unusable(L, !sv->l, what, "server", lunl_addr_text(&sv->addr, text));
     return sv;
 }
 
@@ -185,6 +177,7 @@ static int take(lunl_server *sv)
             return uv_translate_sys_error(errno);
         }
         lunl_addr_set(&l->ready_peer, (const struct sockaddr *)&sa, size);
+        lunl_addr_unmap(&l->ready_peer);
         return lunl_adopt(l->h.loop, fd, &l->ready_peer, sv->opts.nodelay, &l->ready);
     }
     return UV_EAGAIN;

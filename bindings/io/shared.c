@@ -76,20 +76,6 @@ static ssize_t put(const shared *k, const uv_buf_t *bufs, unsigned n)
 
 /* ---- the set ---- */
 
-static lunl_output *first_output(const shared *k)
-{
-    return lun_list_alone(&k->outputs) ? NULL
-                                       : lun_container(k->outputs.next, lunl_output, link);
-}
-
-static void fail_outputs(shared *k, int error)
-{
-    for (lunl_output *o = first_output(k); o; o = first_output(k)) {
-        lun_list_drop(&o->link);
-        lunl_output_failed(o, error);
-    }
-}
-
 /*
  * Law 3 of stdio.h: while nobody waits for it, nothing outside of the loop moves it, so it keeps
  * no virtual clock from seeing that nothing is left to wait for.
@@ -106,7 +92,8 @@ static void on_ready(uv_poll_t *poll, int status, int events);
 /* Asks for what is wanted now: 0 or libuv's code. */
 static int arrange(shared *k)
 {
-    uint32_t mask = (k->in ? EPOLLIN : 0) | (first_output(k) ? EPOLLOUT : 0);
+    uint32_t mask =
+        (k->in ? EPOLLIN : 0) | (lunl_outputs_first(&k->outputs) ? EPOLLOUT : 0);
     struct epoll_event e = {.events = mask};
     if (k->c.h.closing || mask == k->mask)
         return 0;
@@ -139,18 +126,13 @@ static void take_in(shared *k)
 
 static void send_out(shared *k)
 {
-    lunl_output *o = first_output(k);
+    lunl_output *o = lunl_outputs_first(&k->outputs);
     uv_buf_t buf = {.base = o->data + o->size - o->left, .len = o->left};
     ssize_t n = put(k, &buf, 1);
-    if (n == UV_EAGAIN)
-        return;
-    if (n < 0) {
-        fail_outputs(k, (int)n);
-        return;
-    }
-    if ((size_t)n == o->left)
-        lun_list_drop(&o->link);
-    lunl_output_sent(o, (size_t)n);
+    if (n >= 0)
+        lunl_outputs_sent(&k->outputs, (size_t)n);
+    else if (n != UV_EAGAIN)
+        lunl_outputs_fail(&k->outputs, (int)n);
 }
 
 /* A hang-up or an error is for whoever waits: reading or writing tells what it is. */
@@ -164,7 +146,8 @@ static void on_ready(uv_poll_t *poll, int status, int events)
         return;
     if (k->in && (e.events & ~(uint32_t)EPOLLOUT))
         take_in(k);
-    if (!k->c.h.closing && first_output(k) && (e.events & ~(uint32_t)EPOLLIN))
+    if (!k->c.h.closing && lunl_outputs_first(&k->outputs) &&
+        (e.events & ~(uint32_t)EPOLLIN))
         send_out(k);
     arrange(k);
 }
@@ -219,7 +202,7 @@ static void shared_closing(lunl_handle *h)
     lunl_conn_closing(h);
     if (k->mask == 0)
         count_as(k, true);
-    fail_outputs(k, UV_ECANCELED);
+    lunl_outputs_fail(&k->outputs, UV_ECANCELED);
 }
 
 static void shared_parted(lunl_handle *h)

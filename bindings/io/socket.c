@@ -224,6 +224,7 @@ static int local(const lunl_conn *c, lunl_addr *a)
     if (getsockname(fd, (struct sockaddr *)&sa, &size) != 0)
         return uv_translate_sys_error(errno);
     lunl_addr_set(a, (const struct sockaddr *)&sa, size);
+    lunl_addr_unmap(a);
     return 0;
 }
 

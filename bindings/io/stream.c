@@ -80,17 +80,9 @@ lunl_stream *lunl_open_stream(lua_State *L, lunl_state *S, const char *what)
 lunl_stream *lunl_stream_opened(lua_State *L, lunl_state *S, lunl_stream *s,
                                 const char *what)
 {
-    if (!s->c) {
-        char text[LUNL_ADDR_TEXT];
-        lunl_stream_text(s, text);
-        lunl_error_addr(L, UV_EBADF, what, text);
-        lua_pushfstring(L, "%s %s: the stream is closed", what, text);
-        lunl_error_set(L, lua_absindex(L, -2), "message");
-        lua_error(L);
-    }
-    if (S->loop != s->c->h.loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the stream belongs to another event loop",
-                   what);
+    char text[LUNL_ADDR_TEXT];
+    if (!s->c || S->loop != s->c->h.loop)
+        lunl_throw_unusable(L, !s->c, what, "stream", lunl_stream_text(s, text));
     return s;
 }
 
@@ -155,9 +147,9 @@ static int push_family(lua_State *L, const lunl_stream *s)
     return 1;
 }
 
-/* --- stream:peer() -> {host = , port = , family = "inet" or "inet6"}: the other end; only
- * {family = "memory"} for a stream in memory. Throws OSError on a closed stream. Does not
- * suspend. */
+/* --- stream:peer() -> {host = , port = , family = "inet" or "inet6"}, or {path = , family = "unix"}
+ * with pid, uid and gid: the other end; only {family = "memory"} or "pipe" for what has no address.
+ * Throws OSError on a closed stream. Does not suspend. */
 static int l_peer(lua_State *L)
 {
     lunl_stream *s = lunl_open_stream(L, lunl_S(L), "peer");
@@ -167,9 +159,9 @@ static int l_peer(lua_State *L)
     return 1;
 }
 
-/* --- stream:sock() -> {host = , port = , family = "inet" or "inet6"}: this end; only
- * {family = "memory"} for a stream in memory. Throws OSError on a closed stream. Does not
- * suspend. */
+/* --- stream:sock() -> {host = , port = , family = "inet" or "inet6"}, or {path = , family = "unix"}:
+ * this end; only {family = "memory"} or "pipe" for what has no address. Throws OSError on a closed
+ * stream. Does not suspend. */
 static int l_sock(lua_State *L)
 {
     lunl_stream *s = lunl_open_stream(L, lunl_S(L), "sock");

@@ -55,7 +55,8 @@ struct connection {
     int first_family, turn;
     lunl_addr local; /* AF_UNSPEC: any */
     struct failure {
-        lunl_addr to;
+        lunl_addr at; /* the other end or, of a bind that failed, this one */
+        bool bind;
         int error;
     } failed[NOTED]; /* the first ones; none: it was the lookup that failed */
     unsigned n_failed;
@@ -120,19 +121,22 @@ static void on_timeout(lun_timer *timer, lun_loop *loop)
     finish(k, UV_ETIMEDOUT);
 }
 
-static void note_error(connection *k, const lunl_addr *to, int err)
+static void note_error(connection *k, const lunl_addr *at, int err)
 {
     if (k->n_failed == NOTED)
         return;
-    lunl_addr_copy(&k->failed[k->n_failed].to, to);
-    k->failed[k->n_failed++].error = err;
+    struct failure *f = &k->failed[k->n_failed++];
+    lunl_addr_copy(&f->at, at);
+    f->bind = at == &k->local;
+    f->error = err;
 }
 
 /* ---- attempts ---- */
 
 static void on_connect(uv_connect_t *req, int status);
 
-static int prepare(connection *k, attempt *a)
+/* 0, or libuv's code and the address at fault, if that is ours. */
+static int prepare(connection *k, attempt *a, const lunl_addr **at)
 {
     uv_tcp_t *tcp = &a->socket->uv.tcp;
     int err = 0;
@@ -141,6 +145,8 @@ static int prepare(connection *k, attempt *a)
         err = uv_tcp_bind(tcp, &k->local.sa, 0);
     else if (k->local.sa.sa_family != AF_UNSPEC)
         err = UV_EAFNOSUPPORT;
+    if (err != 0)
+        *at = &k->local;
     if (err == 0 && k->opts.nodelay)
         err = uv_tcp_nodelay(tcp, 1);
     if (err == 0)
@@ -148,8 +154,8 @@ static int prepare(connection *k, attempt *a)
     return err;
 }
 
-/* Begins an attempt: 0, or libuv's code and nothing is left. */
-static int begin_attempt(connection *k, const lunl_addr *to)
+/* Begins an attempt; what cannot begin leaves nothing but a note. */
+static bool begin_attempt(connection *k, const lunl_addr *to)
 {
     lun_loop *loop = &k->loop->loop;
     attempt *a = lun_loop_alloc(loop, sizeof *a);
@@ -162,22 +168,24 @@ static int begin_attempt(connection *k, const lunl_addr *to)
         if (socket)
             lunl_handle_discard(&socket->c.h);
         lun_loop_free(loop, a, sizeof *a);
-        return err;
+        note_error(k, to, err);
+        return false;
     }
     memset(a, 0, sizeof *a);
     a->k = k;
     a->socket = socket;
     lunl_addr_copy(&a->to, to);
     lunl_handle_opened(&socket->c.h, &socket->uv.handle);
-    err = prepare(k, a);
+    err = prepare(k, a, &to);
     if (err != 0) {
         lunl_handle_close(&socket->c.h);
         lun_loop_free(loop, a, sizeof *a);
-        return err;
+        note_error(k, to, err);
+        return false;
     }
     lun_list_init(&a->link);
     lun_list_push(&k->racing, &a->link);
-    return 0;
+    return true;
 }
 
 /* The next of the addresses of one kind, or NULL. */
@@ -209,11 +217,8 @@ static void try_next(connection *k)
     lunl_addr to;
     lun_timer_stop(loop, &k->next);
     while (next_address(k, &to)) {
-        int err = begin_attempt(k, &to);
-        if (err != 0) {
-            note_error(k, &to, err);
+        if (!begin_attempt(k, &to))
             continue;
-        }
         /* Without memory for the timer the next one waits for this one to fail. */
         if (k->left[0] || k->left[1])
             (void)lun_timer_start(loop, &k->next, lun_loop_deadline(loop, k->delay));
@@ -277,14 +282,19 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *foun
 
 /* ---- what the task gets ---- */
 
+static void push_failure(lua_State *L, const struct failure *f)
+{
+    char text[LUNL_ADDR_TEXT];
+    lunl_error_addr(L, f->error, f->bind ? "bind" : "connect",
+                    lunl_addr_text(&f->at, text));
+}
+
 /* Sets the field causes of the error on top. */
 static void set_causes(lua_State *L, const connection *k)
 {
-    char text[LUNL_ADDR_TEXT];
     lua_createtable(L, (int)k->n_failed, 0);
     for (unsigned i = 0; i < k->n_failed; i++) {
-        const struct failure *f = &k->failed[i];
-        lunl_error_addr(L, f->error, "connect", lunl_addr_text(&f->to, text));
+        push_failure(L, &k->failed[i]);
         lua_rawseti(L, -2, i + 1);
     }
     lunl_error_set(L, -2, "causes");
@@ -293,15 +303,16 @@ static void set_causes(lua_State *L, const connection *k)
 /* The error of the first attempt, with those of all; or that of the lookup. */
 static void push_error(lua_State *L, const connection *k, int status)
 {
-    char text[LUNL_ADDR_TEXT];
     if (k->timed_out)
         lunl_error_new(L, LUNL_TIMEOUT_ERROR,
-                       "connect %s:%d: no connection within %f seconds", k->host, k->port,
-                       k->timeout);
+                       strchr(k->host, ':')
+                           ? "connect [%s]:%d: no connection within %f seconds"
+                           : "connect %s:%d: no connection within %f seconds",
+                       k->host, k->port, k->timeout);
     else if (k->n_failed == 0)
         lunl_error_addr(L, status, "getaddrinfo", k->host);
     else
-        lunl_error_addr(L, status, "connect", lunl_addr_text(&k->failed[0].to, text));
+        push_failure(L, &k->failed[0]);
     if (k->n_failed > 0)
         set_causes(L, k);
 }
@@ -358,31 +369,41 @@ static void connect_options(lua_State *L, int arg, connection *k)
     k->delay = seconds_option(L, arg, "happy_eyeballs_delay", ATTEMPT_DELAY);
     k->family = lunl_family_option(L, arg);
     if (lunl_option(L, arg, "local_address", LUA_TSTRING) != LUA_TNIL &&
-        !lunl_addr_parse(&k->local, lua_tostring(L, -1), 0))
+        !lunl_addr_parse(&k->local, lunl_check_host_value(L, arg), 0))
         lunl_arg_error(L, arg, LUNL_VALUE_ERROR,
                        "field 'local_address': numeric address expected, got '%s'",
                        lua_tostring(L, -1));
     lua_pop(L, 1);
 }
 
-/* How many addresses there are in the list at 1; their hosts are pushed. */
-static unsigned push_hosts(lua_State *L)
+/* A numeric address of the family that was asked for, if one was. */
+static bool fits(lunl_addr *a, const char *host, int family)
 {
-    unsigned n = (unsigned)luaL_len(L, 1);
+    return lunl_addr_parse(a, host, 0) &&
+           (family == AF_UNSPEC || family == a->sa.sa_family);
+}
+
+/* How many addresses there are in the list at 1; their hosts are pushed. */
+static unsigned push_hosts(lua_State *L, int family)
+{
+    lua_Integer n = luaL_len(L, 1);
     lunl_addr a;
     if (n < 1 || n > GIVEN)
         lunl_arg_error(L, 1, LUNL_VALUE_ERROR, "a list of 1 to %d addresses expected",
                        GIVEN);
     luaL_checkstack(L, (int)n + 8, NULL);
-    for (unsigned i = 1; i <= n; i++) {
+    for (int i = 1; i <= n; i++) {
         lua_geti(L, 1, i);
         if (lua_type(L, -1) != LUA_TSTRING ||
-            !lunl_addr_parse(&a, lunl_check_host_value(L, 1), 0))
+            !fits(&a, lunl_check_host_value(L, 1), family))
             lunl_arg_error(L, 1, LUNL_VALUE_ERROR,
-                           "numeric addresses expected, got '%s' at place %d",
-                           luaL_tolstring(L, -1, NULL), (int)i);
+                           "numeric addresses%s expected, got '%s' at place %d",
+                           family == AF_UNSPEC ? ""
+                           : family == AF_INET ? " of family inet"
+                                               : " of family inet6",
+                           luaL_tolstring(L, -1, NULL), i);
     }
-    return n;
+    return (unsigned)n;
 }
 
 static void give(connection *k, unsigned i, const char *host)
@@ -399,7 +420,9 @@ static void give(connection *k, unsigned i, const char *host)
 /* Starts the machine; what fails at once ends it, too. */
 static void begin(connection *k)
 {
-    struct addrinfo hints = {.ai_family = k->family, .ai_socktype = SOCK_STREAM};
+    struct addrinfo hints = {.ai_family =
+                                 k->family != AF_UNSPEC ? k->family : k->local.sa.sa_family,
+                             .ai_socktype = SOCK_STREAM};
     if (k->n_given > 0) {
         begin_race(k, &k->given[0].info);
         return;
@@ -451,12 +474,12 @@ static connection *new_connection(lua_State *L, lunl_loop *loop, const connectio
  * or a list of numeric addresses. Several addresses are tried as RFC 8305 says: the families in
  * turn, the next one when one fails or has taken longer than happy_eyeballs_delay; the first that
  * succeeds ends the others. opts: timeout (seconds, for everything), happy_eyeballs_delay (0.25
- * s), family ("inet", "inet6") of a name's addresses, nodelay (true), local_address (numeric),
- * limit (bytes of a line, 65536), high_water (bytes that may be queued before a writer waits,
- * 65536), tls (true, a TLSContext, or a table: see tls.context; the host's name is checked, unless
- * server_name gives another). Throws OSError "connect address: CODE" or "getaddrinfo host: CODE"
- * (the first error, all in its field causes), SSLError "connect address: reason", TimeoutError.
- * Suspends; cancelled, nothing is left open. */
+ * s), family ("inet", "inet6"), nodelay (true), local_address (numeric; a name's addresses are of
+ * its family then), limit (bytes of a line, 65536), high_water (bytes that may be queued before a
+ * writer waits, 65536), tls (true, a TLSContext, or a table: see tls.context; the host's name is
+ * checked, unless server_name gives another). Throws OSError "connect address: CODE", "bind
+ * local_address: CODE" or "getaddrinfo host: CODE" (the first error, all in its field causes),
+ * SSLError "connect address: reason", TimeoutError. Suspends; cancelled, nothing is left open. */
 static int l_connect(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -473,11 +496,11 @@ static int l_connect(lua_State *L)
         connect_options(L, 3, &fields);
     }
     int hosts = 1;
-    unsigned n = host && lunl_addr_parse(&fields.to, host, fields.port);
+    unsigned n = host && fits(&fields.to, host, fields.family);
     if (!host) {
         lua_settop(L, 3);
         hosts = 4;
-        n = push_hosts(L);
+        n = push_hosts(L, fields.family);
         host = lua_tostring(L, hosts);
     }
     lunl_loop *loop = lunl_running_loop(L, S);

@@ -17,6 +17,9 @@
 
 static const lunl_transport tls_transport;
 
+/* Bytes: a peer that reads nothing and asks for answers, as by renegotiating, gets no more. */
+static const size_t MOST_ANSWERS = 65536;
+
 lunl_tls *lunl_tls_of(const lunl_conn *c)
 {
     return c->via == &tls_transport ? (lunl_tls *)c->layer : NULL;
@@ -148,6 +151,13 @@ static void established(lunl_tls *t, int err)
         lun_park_grant_all(&c->box->writers);
 }
 
+/* Ciphers without certificates are there for who asks for them, but then nobody was checked. */
+static bool anonymous(const lunl_tls *t)
+{
+    return !SSL_is_server(t->ssl) && t->config->verify &&
+           !SSL_get0_peer_certificate(t->ssl);
+}
+
 static void shake(lunl_tls *t)
 {
     int code = 0;
@@ -156,6 +166,8 @@ static void shake(lunl_tls *t)
     int why = done == 1 ? SSL_ERROR_NONE : SSL_get_error(t->ssl, done);
     if (why != SSL_ERROR_NONE && why != SSL_ERROR_WANT_READ)
         code = lunl_tls_take(&t->fault, t->ssl, why);
+    else if (why == SSL_ERROR_NONE && anonymous(t))
+        code = lunl_tls_say(&t->fault, SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE);
     int lost = lunl_tls_flush(t);
     /* What a server of TLS 1.3 sends at last is not needed by anybody. */
     bool needed = !SSL_is_server(t->ssl) || SSL_version(t->ssl) < TLS1_3_VERSION;
@@ -187,7 +199,9 @@ static bool goes_on(lunl_tls *t, int why, int lost)
         fail(t, lunl_tls_take(&t->fault, t->ssl, why));
     else if (lost != 0)
         fall_silent(t, lost);
-    return why == SSL_ERROR_NONE;
+    else if (t->answers > MOST_ANSWERS)
+        fail(t, lunl_tls_say(&t->fault, SSL_R_TOO_MANY_WARN_ALERTS));
+    return why == SSL_ERROR_NONE && t->state == LUNL_TLS_OPEN;
 }
 
 /* Reads what there is for the connection's reader. */
@@ -210,7 +224,10 @@ static void drain(lunl_tls *t)
         ERR_clear_error();
         int ok = SSL_read_ex(t->ssl, to, room, &n);
         why = ok ? SSL_ERROR_NONE : SSL_get_error(t->ssl, ok);
+        t->answers += lunl_buffer_size(&t->out);
         lost = lunl_tls_flush(t);
+        if (c->queued == 0)
+            t->answers = 0;
         t->flying = t->flying && !ok;
         if (ok)
             lunl_conn_deliver(c, to, n);
@@ -372,8 +389,6 @@ static void push_error(lua_State *L, const lunl_conn *c, int err, const char *wh
         char name[LUNL_TLS_NAME + 1];
         strcpy(name, t->name);
         lunl_tls_push_error(L, err, &fault, what, text, *name ? name : NULL);
-    } else if (t->layer.below->push_error) {
-        t->layer.below->push_error(L, c, err, what, text);
     } else {
         lunl_error_addr(L, err, what, text);
     }

@@ -33,6 +33,7 @@ typedef struct lunl_tls_config {
     int ask;                  /* servers: SSL_VERIFY_... */
     bool verify;              /* clients */
     bool ignore_eof;          /* an end without a close_notify is an end */
+    struct lunl_tls_config *system; /* held: whose authorities these are, or NULL */
     bool system_due; /* the system's authorities are to be read before anybody is checked */
     bool certified;  /* has a certificate with its key */
 } lunl_tls_config;
@@ -58,6 +59,8 @@ typedef struct lunl_tls_fault {
 /* Takes the error of the call that has just failed with the answer `why` of SSL_get_error: one of
  * the codes above, or UV_ENOMEM. */
 int lunl_tls_take(lunl_tls_fault *f, const SSL *ssl, int why);
+/* The same for a reason of our own, SSL_R_... */
+int lunl_tls_say(lunl_tls_fault *f, int reason);
 /* Pushes the SSLError "what text: reason"; `err` is one of the codes above, `name` whom the other
  * end was to be, or NULL. */
 void lunl_tls_push_error(lua_State *L, int err, const lunl_tls_fault *f, const char *what,
@@ -77,8 +80,6 @@ void lunl_tls_drop(lunl_tls_config *config);
  * the option at `idx`, the context, or `host` (may be NULL). ValueError if there is none. */
 const char *lunl_tls_push_name(lua_State *L, int arg, int idx,
                                const lunl_tls_config *config, const char *host);
-/* ValueError unless there is a certificate to show. */
-void lunl_tls_check_server(lua_State *L, int arg, const lunl_tls_config *config);
 /* --- tls.context(opts), see there. */
 int lunl_tls_context(lua_State *L);
 void lunl_open_tls_context(lua_State *L);
@@ -126,6 +127,9 @@ extern const luaL_Reg lunl_tls_server_methods[]; /* of Server */
 
 /* ---- tls_info.c ---- */
 
+/* The secrets of connections are appended to config->keylog, as Wireshark reads them: 0 or libuv's
+ * code. */
+int lunl_tls_log_keys(const lunl_tls_config *config);
 /* Pushes the table of stream:tls(). */
 void lunl_tls_push_info(lua_State *L, SSL *ssl);
 

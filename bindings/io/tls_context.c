@@ -9,7 +9,6 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include <math.h>
 #include <string.h>
 
 static const double HANDSHAKE_TIMEOUT = 60; /* seconds */
@@ -51,6 +50,7 @@ void lunl_tls_drop(lunl_tls_config *config)
     if (!config || --config->refs > 0)
         return;
     SSL_CTX_free(config->ctx);
+    lunl_tls_drop(config->system);
     BIO_meth_free(config->bio);
     free(config->name);
     free(config->alpn);
@@ -142,7 +142,8 @@ static BIO *open_pem(const place *p, const char *name)
             lunl_throw_uv(p->L, UV_ENOMEM, NULL, NULL);
         return bio;
     }
-    if (strlen(s) != size || size == 0)
+    /* Half of a key, say, is no path, and nothing to be repeated in an error. */
+    if (strlen(s) != size || size == 0 || strchr(s, '\n'))
         refuse(p, LUNL_VALUE_ERROR, name, "a path or the text of a PEM file expected");
     FILE *file = fopen(s, "re");
     if (!file)
@@ -203,6 +204,19 @@ static void trust(const place *p)
     lua_pop(p->L, 1);
 }
 
+static lunl_tls_config *push_standard(lua_State *L);
+
+/* The system's authorities are megabytes: all who trust nobody else have one store of them. */
+static void share_system(const place *p)
+{
+    lunl_tls_config *config = p->config;
+    config->system = push_standard(p->L);
+    config->system->refs++;
+    config->system_due = false;
+    SSL_CTX_set1_cert_store(config->ctx, SSL_CTX_get_cert_store(config->system->ctx));
+    lua_pop(p->L, 1);
+}
+
 static void trust_options(const place *p)
 {
     lua_State *L = p->L;
@@ -227,6 +241,8 @@ static void trust_options(const place *p)
     }
     /* They take a while to read, and a server may never need them. */
     p->config->system_due = flag(p, "system_ca", !own);
+    if (p->config->system_due && !own && p->arg != 0)
+        share_system(p);
     /* What is trusted may be no root: that is what naming it says. */
     X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);
     p->config->ask =
@@ -359,7 +375,8 @@ static void alpn_option(const place *p)
             refuse(p, LUNL_TYPE_ERROR, "alpn", "a list of strings expected");
         n = lua_rawlen(L, -1);
         if (n == 0 || n > 255 || total > 32000)
-            refuse(p, LUNL_VALUE_ERROR, "alpn", "names of 1 to 255 bytes expected");
+            refuse(p, LUNL_VALUE_ERROR, "alpn",
+                   "names of 1 to 255 bytes expected, 32000 in all");
         lua_pop(L, 1);
     }
     if (total == 0)
@@ -383,16 +400,6 @@ static void alpn_option(const place *p)
     SSL_CTX_set_alpn_select_cb(config->ctx, choose_alpn, config);
 }
 
-/* Appends the secrets of each connection to the file, as Wireshark reads them. */
-static void log_key(const SSL *ssl, const char *line)
-{
-    FILE *file = fopen(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)), "ae");
-    if (!file)
-        return;
-    fprintf(file, "%s\n", line);
-    fclose(file);
-}
-
 static void other_options(const place *p)
 {
     lua_State *L = p->L;
@@ -412,14 +419,11 @@ static void other_options(const place *p)
     const char *log = text(p, "keylog");
     if (!log)
         return;
-    FILE *file = fopen(log, "ae");
-    if (!file)
-        lunl_throw_uv(L, uv_translate_sys_error(errno), "open", log);
-    fclose(file);
     if (!(config->keylog = strdup(log)))
         lunl_throw_uv(L, UV_ENOMEM, NULL, NULL);
-    SSL_CTX_set_app_data(config->ctx, config->keylog);
-    SSL_CTX_set_keylog_callback(config->ctx, log_key);
+    int err = lunl_tls_log_keys(config);
+    if (err != 0)
+        lunl_throw_uv(L, err, "open", log);
 }
 
 /* ---- the object ---- */
@@ -441,12 +445,16 @@ static lunl_tls_config *new_config(void)
         return NULL;
     }
     SSL_CTX_set_options(config->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-    SSL_CTX_set_mode(config->ctx,
-                     SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* Who comes again has a ticket; nothing is kept of those who went. */
+    SSL_CTX_set_session_cache_mode(config->ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_mode(config->ctx, SSL_MODE_RELEASE_BUFFERS |
+                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                      SSL_MODE_NO_AUTO_CHAIN);
     return config;
 }
 
-/* Pushes a new context from the table at absolute index `at`; 0: the defaults. */
+/* Pushes a new context from the table at absolute index `at`; 0: the defaults. `arg` is 0 for that
+ * of `tls = true`. */
 static lunl_tls_config *push_new(lua_State *L, int arg, int at)
 {
     luaL_checkstack(L, 12, NULL);
@@ -479,11 +487,11 @@ static lunl_tls_config *push_known(lua_State *L, int idx)
 }
 
 /* The one of `tls = true` is made once: what the system trusts is read from files. */
-static lunl_tls_config *push_standard(lua_State *L, int arg)
+static lunl_tls_config *push_standard(lua_State *L)
 {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &standard_key) == LUA_TNIL) {
         lua_pop(L, 1);
-        push_new(L, arg, 0);
+        push_new(L, 0, 0);
         lua_pushvalue(L, -1);
         lua_rawsetp(L, LUA_REGISTRYINDEX, &standard_key);
     }
@@ -494,7 +502,7 @@ lunl_tls_config *lunl_tls_push_context(lua_State *L, int arg, int idx)
 {
     lunl_open_tls_context(L);
     if (lua_type(L, idx) == LUA_TBOOLEAN)
-        return push_standard(L, arg);
+        return push_standard(L);
     if (lunl_test(L, idx, &lunl_tls_context_type))
         return push_known(L, idx);
     if (!lua_istable(L, idx))
@@ -531,14 +539,9 @@ const char *lunl_tls_push_name(lua_State *L, int arg, int idx,
         size--;
     if (size == 0 || size > LUNL_TLS_NAME)
         refuse(&p, LUNL_VALUE_ERROR, "server_name", "a name of 1 to 255 bytes expected");
+    if (*name == '.') /* for OpenSSL it would be any name that ends so */
+        refuse(&p, LUNL_VALUE_ERROR, "server_name", "it begins with a dot");
     return lua_pushlstring(L, name, size);
-}
-
-void lunl_tls_check_server(lua_State *L, int arg, const lunl_tls_config *config)
-{
-    if (!config->certified)
-        lunl_arg_error(L, arg, LUNL_VALUE_ERROR,
-                       "tls.cert: a server needs a certificate and its key");
 }
 
 /* --- tls.context(opts) -> TLSContext: what connections have in common, read once; to be given as
@@ -547,7 +550,8 @@ void lunl_tls_check_server(lua_State *L, int arg, const lunl_tls_config *config)
  *   ca            file, or list of files, of the CAs to trust in the place of the system's
  *   system_ca     true: those of the system, too
  *   verify        false: a client takes any certificate; it is not safe from anybody then
- *   server_name   whom a client expects and asks for, if not the host that it connects to
+ *   server_name   whom a client expects and asks for, if not the host that it connects to; what
+ *                 counts is a certificate's subjectAltName, not the common name of its subject
  *   cert, key, key_password   the certificate to show, with what leads to its CA, and its key
  *   client_auth   servers: "none", "optional", "required": whether clients have to show a
  *                 certificate by one of `ca`; "required" if there is a `ca`, else "none"
@@ -558,8 +562,8 @@ void lunl_tls_check_server(lua_State *L, int arg, const lunl_tls_config *config)
  *   ignore_eof    true: an end without a close_notify is taken for an end of the stream
  *   keylog        file to which the secrets of all connections are appended, for debugging
  * Throws TypeError and ValueError for bad options, OSError for a file that cannot be read,
- * SSLError for what is in it. Files are read at once, the system's
- * authorities when the first peer is to be checked. Does not suspend. */
+ * SSLError for what is in it. Files are read at once, the system's authorities when the first peer
+ * is to be checked by them, for all contexts. Does not suspend. */
 int lunl_tls_context(lua_State *L)
 {
     lua_settop(L, 1);

@@ -28,6 +28,12 @@ int lunl_tls_take(lunl_tls_fault *f, const SSL *ssl, int why)
     return LUNL_TLS_FAILED;
 }
 
+int lunl_tls_say(lunl_tls_fault *f, int reason)
+{
+    *f = (lunl_tls_fault){.code = ERR_PACK(ERR_LIB_SSL, 0, reason), .verify = X509_V_OK};
+    return LUNL_TLS_FAILED;
+}
+
 /* OpenSSL's text for a code of its queue; `buf` has REASON bytes. */
 static const char *reason_text(unsigned long code, char *buf)
 {

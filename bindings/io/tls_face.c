@@ -4,11 +4,20 @@
  * stream that is there, waiting for the handshake. All waiting is one park: a task that waits for
  * the handshake is writer and reader of the stream until it is over.
  */
+#include "oneway.h"
 #include "server.h"
 #include "tls.h"
 
 #include <math.h>
 #include <string.h>
+
+/* ValueError unless there is a certificate to show. */
+static void check_server(lua_State *L, int arg, const lunl_tls_config *config)
+{
+    if (!config->certified)
+        lunl_arg_error(L, arg, LUNL_VALUE_ERROR,
+                       "tls.cert: a server needs a certificate and its key");
+}
 
 /* Who waits: the context of the continuation is index of the stream * 4 + this. */
 enum call { CALL_CONNECT, CALL_START, CALL_HANDSHAKE, CALL_SERVE };
@@ -172,8 +181,9 @@ int lunl_tls_connect(lua_State *L, int opts, int host)
  * What was written before still goes out in plain text; bytes that have arrived and were not read
  * are taken for TLS. Suspends until the handshake is over; cancelled, that goes on, and what is
  * written waits for it. Throws SSLError "start_tls address: reason" and OSError, after which
- * reading and writing throw the same; RuntimeError if another task reads or writes, after
- * shutdown(), and for a stream that has TLS. */
+ * reading and writing throw the same; OSError EBADF, and nothing is sent, for a stream that goes one
+ * way; RuntimeError if another task reads or writes, after shutdown(), and for a stream that has
+ * TLS. */
 static int l_start_tls(lua_State *L)
 {
     lunl_state *S = lunl_S(L);
@@ -186,7 +196,7 @@ static int l_start_tls(lua_State *L)
         start.server = lunl_flag(L, 2, "server", false);
     start.config = lunl_tls_push_context(L, 2, 2);
     if (start.server)
-        lunl_tls_check_server(L, 2, start.config);
+        check_server(L, 2, start.config);
     else
         start.name = lunl_tls_push_name(L, 2, 2, start.config, NULL);
     start.name = start.name && *start.name ? start.name : NULL;
@@ -201,6 +211,8 @@ static int l_start_tls(lua_State *L)
                    "start_tls: the stream was shut down for writing");
     if (s->c->layer)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "start_tls: the stream has TLS already");
+    if (s->c->via->push_error == lunl_oneway_push_error)
+        lunl_stream_fail(L, s, UV_EBADF, "start_tls");
     if (s->c->write_error)
         lunl_stream_fail(L, s, s->c->write_error, "start_tls");
     int err = lunl_tls_begin(s, &start);
@@ -290,7 +302,7 @@ int lunl_tls_listen(lua_State *L, int opts)
 {
     luaL_checkstack(L, 20, NULL);
     lua_getfield(L, opts, "tls");
-    lunl_tls_check_server(L, opts, lunl_tls_push_context(L, opts, opts + 1));
+    check_server(L, opts, lunl_tls_push_context(L, opts, opts + 1));
     lua_replace(L, opts + 1);
     return call_plainly(L, opts, opts, on_listening);
 }
@@ -355,7 +367,7 @@ static int l_reload(lua_State *L)
     lunl_open_server(L, S, "reload");
     lua_settop(L, 2);
     lunl_tls_config *config = lunl_tls_push_context(L, 2, 2);
-    lunl_tls_check_server(L, 2, config);
+    check_server(L, 2, config);
     lunl_server *sv = lunl_open_server(L, S, "reload");
     if (!sv->tls)
         lunl_throw(L, LUNL_RUNTIME_ERROR, "reload: the server has no TLS");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tls_info.c - what scripts may know of a TLS connection and of the certificate at its other end.
+ * tls_info.c - what scripts may know of a TLS connection and of the certificate at its other end,
+ * and its secrets in a file for who wants to read along.
  * What OpenSSL has is copied into C memory of our own before Lua is touched, which may close the
  * connection.
  */
@@ -10,7 +11,10 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static void set_text(lua_State *L, const char *name, const char *text)
 {
@@ -40,9 +44,9 @@ void lunl_tls_push_info(lua_State *L, SSL *ssl)
     const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl); /* static */
     const char *version = SSL_get_version(ssl);             /* static */
     bool server = SSL_is_server(ssl), resumed = SSL_session_reused(ssl);
-    bool verified = SSL_get_verify_mode(ssl) != SSL_VERIFY_NONE &&
-                    SSL_get0_peer_certificate(ssl) &&
-                    SSL_get_verify_result(ssl) == X509_V_OK;
+    bool verified =
+        SSL_is_init_finished(ssl) && SSL_get_verify_mode(ssl) != SSL_VERIFY_NONE &&
+        SSL_get0_peer_certificate(ssl) && SSL_get_verify_result(ssl) == X509_V_OK;
     lua_createtable(L, 0, 8);
     set_text(L, "version", version);
     set_text(L, "cipher", cipher ? SSL_CIPHER_get_name(cipher) : NULL);
@@ -182,4 +186,36 @@ bool lunl_tls_push_peer(lua_State *L, lunl_tls_reading *r, SSL *ssl)
     let_go(r);
     ERR_clear_error();
     return true;
+}
+
+/* ---- secrets ---- */
+
+/* A file for its owner alone; NULL: see errno. */
+static FILE *open_log(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "a");
+    if (fd >= 0 && !file)
+        close(fd);
+    return file;
+}
+
+static void log_key(const SSL *ssl, const char *line)
+{
+    FILE *file = open_log(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+    if (!file)
+        return;
+    fprintf(file, "%s\n", line);
+    fclose(file);
+}
+
+int lunl_tls_log_keys(const lunl_tls_config *config)
+{
+    FILE *file = open_log(config->keylog);
+    if (!file)
+        return uv_translate_sys_error(errno);
+    fclose(file);
+    SSL_CTX_set_app_data(config->ctx, config->keylog);
+    SSL_CTX_set_keylog_callback(config->ctx, log_key);
+    return 0;
 }

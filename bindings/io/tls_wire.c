@@ -80,7 +80,8 @@ static bool expect(SSL *ssl, const char *name)
     unsigned char address[sizeof(struct in6_addr)];
     if (inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
-    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+                               X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
@@ -88,10 +89,11 @@ bool lunl_tls_prepare(lunl_tls *t, bool server)
 {
     lunl_tls_config *config = t->config;
     ERR_clear_error();
-    if (config->system_due && (server ? config->ask != SSL_VERIFY_NONE : config->verify)) {
-        if (SSL_CTX_set_default_verify_paths(config->ctx) != 1)
+    lunl_tls_config *from = config->system ? config->system : config;
+    if (from->system_due && (server ? config->ask != SSL_VERIFY_NONE : config->verify)) {
+        if (SSL_CTX_set_default_verify_paths(from->ctx) != 1)
             return false;
-        config->system_due = false;
+        from->system_due = false;
     }
     t->ssl = SSL_new(t->config->ctx);
     if (!t->ssl || !plug(t))

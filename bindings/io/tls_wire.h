@@ -24,6 +24,8 @@ struct lunl_tls {
     lunl_buffer out; /* what it has written and is still to go down */
     lun_link held;   /* lunl_output.link: plain ones that wait for the handshake */
     size_t n_held;   /* bytes of theirs in c->queued */
+    size_t
+        answers; /* bytes that OpenSSL has written for a reader since the queue was empty */
     lun_timer timer; /* the handshake's limit */
     lunl_tls_fault fault;
     enum lunl_tls_state state;

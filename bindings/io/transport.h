@@ -145,6 +145,12 @@ void lunl_output_sent(lunl_output *o, size_t n);
 /* `o` could not be sent, and is gone. The connection may begin to close. */
 void lunl_output_failed(lunl_output *o, int error);
 
+/* For a transport that keeps its outputs in a ring of their links: the first one, or NULL. */
+lunl_output *lunl_outputs_first(const lun_link *ring);
+/* The next `n` bytes of them were sent; none of them can be. As the two above. */
+void lunl_outputs_sent(lun_link *ring, size_t n);
+void lunl_outputs_fail(lun_link *ring, int error);
+
 /* ---- conn.c, for stream.c, read.c and write.c ---- */
 
 void lunl_conn_stop(lunl_conn *c);

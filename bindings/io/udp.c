@@ -73,17 +73,9 @@ int lunl_udp_own(lunl_udp *u, lunl_loop *loop, int fd)
 lunl_udp *lunl_open_udp(lua_State *L, lunl_state *S, const char *what)
 {
     lunl_udp *u = lunl_check_box(L, 1, &udp_type);
-    if (!u->e) {
-        char text[LUNL_ADDR_TEXT];
-        lunl_addr_text(&u->addr, text);
-        lunl_error_addr(L, UV_EBADF, what, text);
-        lua_pushfstring(L, "%s %s: the socket is closed", what, text);
-        lunl_error_set(L, -2, "message");
-        lua_error(L);
-    }
-    if (S->loop != u->e->h.loop)
-        lunl_throw(L, LUNL_RUNTIME_ERROR, "%s: the socket belongs to another event loop",
-                   what);
+    char text[LUNL_ADDR_TEXT];
+    if (!u->e || S->loop != u->e->h.loop)
+        lunl_throw_unusable(L, !u->e, what, "socket", lunl_addr_text(&u->addr, text));
     return u;
 }
 
@@ -147,37 +139,12 @@ static lun_task *resumed(lua_State *L, lunl_state *S, lunl_udp *u, const char *w
 
 /* ---- names ---- */
 
-int lunl_udp_look_up(lua_State *L, int host, int port, int family, lua_KContext ctx,
-                     lua_KFunction k)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_pushvalue(L, lua_upvalueindex(2));
-    lua_pushcclosure(L, lunl_getaddrinfo, 2);
-    lua_pushvalue(L, host);
-    lua_pushvalue(L, port);
-    lua_createtable(L, 0, 2);
-    lua_pushliteral(L, "datagram");
-    lua_setfield(L, -2, "type");
-    if (family != AF_UNSPEC) {
-        lua_pushstring(L, family == AF_INET ? "inet" : "inet6");
-        lua_setfield(L, -2, "family");
-    }
-    lua_callk(L, 3, 1, ctx, k);
-    return k(L, LUA_OK, ctx);
-}
-
 void lunl_udp_found(lua_State *L, lunl_addr *a, const char *host)
 {
-    int port;
-    if (lua_rawgeti(L, -1, 1) != LUA_TTABLE) {
-        lunl_error_addr(L, UV_EAI_NODATA, "getaddrinfo", host);
-        lua_error(L);
-    }
-    lua_getfield(L, -1, "port");
-    port = (int)lua_tointeger(L, -1);
-    lua_getfield(L, -2, "host");
-    lunl_addr_parse(a, lua_tostring(L, -1), port);
-    lua_pop(L, 4);
+    if (lunl_looked_up(L, 1, a))
+        return;
+    lunl_error_addr(L, UV_EAI_NODATA, "getaddrinfo", host);
+    lua_error(L);
 }
 
 /* ---- sending ---- */
@@ -307,7 +274,7 @@ static int l_send(lua_State *L)
         set_destination(L, &a);
         return send_begin(L, S, u);
     }
-    return lunl_udp_look_up(L, TO, PORT, u->addr.sa.sa_family, 0, on_found);
+    return lunl_look_up(L, TO, PORT, u->addr.sa.sa_family, true, 0, on_found);
 }
 
 /* ---- receiving ---- */

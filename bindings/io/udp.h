@@ -37,13 +37,7 @@ int lunl_udp_own(lunl_udp *u, lunl_loop *loop, int fd);
 /* The socket at 1, open and of the running loop; else OSError EBADF or RuntimeError. */
 lunl_udp *lunl_open_udp(lua_State *L, lunl_state *S, const char *what);
 
-/*
- * Calls getaddrinfo for the host and the port (indices), for datagrams, and goes on in `k`, with
- * `ctx`, with its list on top; `family` may be AF_UNSPEC. `return lunl_udp_look_up(...)`.
- */
-int lunl_udp_look_up(lua_State *L, int host, int port, int family, lua_KContext ctx,
-                     lua_KFunction k);
-/* The first address of the list on top, which is popped; OSError if there is none. */
+/* The first address of a lookup's list, which is on top; OSError if there is none. */
 void lunl_udp_found(lua_State *L, lunl_addr *a, const char *host);
 
 extern const luaL_Reg lunl_udp_group_methods[]; /* udp_open.c: join, leave */

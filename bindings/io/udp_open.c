@@ -91,8 +91,11 @@ static void set_interface(lua_State *L, setting *s)
 {
     struct ip_mreqn is = {0};
     static const char option[] = "multicast_interface";
-    if (lunl_option(L, OPTIONS, option, LUA_TSTRING) != LUA_TNIL && !s->failed) {
-        if (!find_interface(lua_tostring(L, -1), s->family, &is)) {
+    const char *name = NULL;
+    if (lunl_option(L, OPTIONS, option, LUA_TSTRING) != LUA_TNIL)
+        name = lunl_check_host_value(L, OPTIONS);
+    if (name && !s->failed) {
+        if (!find_interface(name, s->family, &is)) {
             s->failed = option;
             s->error = UV_ENODEV;
         } else if (s->family == AF_INET6) {
@@ -167,10 +170,10 @@ static int open_socket(lua_State *L, lunl_loop *loop)
     set_up(L, &look);
     s.fd = socket(s.family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (s.fd < 0)
-        lunl_fail_at(L, &u->addr, uv_translate_sys_error(errno), "socket");
+        lunl_throw_uv(L, uv_translate_sys_error(errno), "udp", "socket");
     int err = lunl_udp_own(u, loop, s.fd);
     if (err != 0)
-        lunl_fail_at(L, &u->addr, err, "socket");
+        lunl_throw_uv(L, err, "udp", "socket");
     set_up(L, &s);
     if (s.failed) {
         lunl_handle_close(&u->e->h);
@@ -197,7 +200,9 @@ static void push_peer(lua_State *L)
     lua_getfield(L, OPTIONS, "connect");
     if (lua_getfield(L, t + 1, "port") == LUA_TNIL)
         lua_rawgeti(L, t + 1, 2);
-    if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 0 || lua_tointeger(L, -1) > 65535)
+    int is;
+    lua_Integer port = lua_tointegerx(L, -1, &is);
+    if (lua_type(L, -1) != LUA_TNUMBER || !is || port < 0 || port > 65535)
         lunl_arg_error(L, OPTIONS, LUNL_VALUE_ERROR,
                        "connect: a port from 0 to 65535 expected");
     lua_replace(L, t + 1);
@@ -246,7 +251,7 @@ static int open_on(lua_State *L, int idx)
             const char *host = lunl_check_host_value(L, OPTIONS);
             lua_settop(L, PORT);
             if (!lunl_addr_parse(&a, host, (int)lua_tointeger(L, PORT)))
-                return lunl_udp_look_up(L, HOST, PORT, family_so_far(L), idx, on_found);
+                return lunl_look_up(L, HOST, PORT, family_so_far(L), true, idx, on_found);
             set_address(L, idx, &a);
         }
         lua_settop(L, PEER);
@@ -283,8 +288,10 @@ static int change_group(lua_State *L, const char *call, int name4, int name6)
         lunl_arg_error(L, 2, LUNL_VALUE_ERROR,
                        "numeric address of the socket's family expected, got '%s'", text);
     if (!lua_isnoneornil(L, 3))
-        name = lunl_check_string(L, 3, NULL);
+        name = lunl_check_host(L, 3);
     struct ip_mreqn is = {.imr_multiaddr = group.in.sin_addr};
+    if (family == AF_INET6)
+        is.imr_ifindex = (int)group.in6.sin6_scope_id;
     if (name && !find_interface(name, family, &is))
         lunl_throw_uv(L, UV_ENODEV, call, name);
     if (family == AF_INET6) {
@@ -299,8 +306,8 @@ static int change_group(lua_State *L, const char *call, int name4, int name6)
 }
 
 /* --- socket:join(group, interface): receives what is sent to the multicast group, a numeric
- * address, on that interface (a name, for IPv4 also an address; nil: the system's choice). Throws
- * OSError "join group: CODE". Does not suspend. */
+ * address, on that interface (a name, for IPv4 also an address; nil: the group's zone or the
+ * system's choice). Throws OSError "join group: CODE". Does not suspend. */
 static int l_join(lua_State *L)
 {
     return change_group(L, "join", IP_ADD_MEMBERSHIP, IPV6_ADD_MEMBERSHIP);

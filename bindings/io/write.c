@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * write.c - writing and half closing. What the transport takes at once is never copied; the
- * rest goes into one block of C memory that it works off, whatever becomes of the task. Above the high-water mark the task waits, so a slow peer costs one write and the mark, no
- * more.
+ * rest goes into one block of C memory that it works off, whatever becomes of the task. Above
+ * the high-water mark the task waits, so a slow peer costs one write and the mark, no more.
  */
 #include "stream.h"
 
@@ -182,10 +182,10 @@ static int write_on(lua_State *L, lunl_state *S, lun_task *t, lunl_stream *s, en
 }
 
 /* --- stream:write(...) -> stream: sends strings and numbers, in order. Suspends while more
- * than 64 KiB are waiting to be sent (in memory: what opts.capacity says). Cancelled, it throws CancelledError, and what it has
- * accepted still goes out: all arguments, unless the queue was full before. Throws OSError
- * "write address: CODE", also for a failure of an earlier write's rest; RuntimeError if
- * another task is writing or after shutdown(). */
+ * than 64 KiB are waiting to be sent (in memory: what opts.capacity says). Cancelled, it throws
+ * CancelledError, and what it has accepted still goes out: all arguments, unless the queue was
+ * full before. Throws OSError "write address: CODE", also for a failure of an earlier write's
+ * rest; RuntimeError if another task is writing or after shutdown(). */
 static int l_write(lua_State *L)
 {
     lunl_state *S = lunl_S(L);

@@ -2,12 +2,14 @@
 -- What does a server cost? An echo server, a sink and a source, as scripts for Lunation, in C on
 -- bare libuv, and for Node, Go and Python's uvloop where these are installed; all in one run, in
 -- turns, under the same load (echo_load.c). Prints CPU time of the server per message, or per
--- chunk of 64 KiB, and its ratio to bare libuv in the same round; medians over all rounds.
+-- chunk of 64 KiB, and its ratio to bare libuv in the same round: medians over all rounds, and the
+-- least and the greatest ratio.
 --
---   scripts/bench/echo.lua [--check] [--rounds N] [--seconds S] [--alone] [mode...]
+--   scripts/bench/echo.lua [--check] [--rounds N] [--seconds S] [--alone] [--control] [mode...]
 --
 --   mode      small64 small512 bulk sink source idle; all of them
 --   --alone   Lunation and libuv only
+--   --control libuv once more, to see by how much a ratio wavers without any difference
 --   --check   exit 1 if a bar is missed
 --
 -- LUNATION names another binary to measure (default: build/release/lunation).
@@ -21,13 +23,13 @@ local MODES = {
   { name = "idle", mode = "idle", peers = 10000, what = "10,000 idle connections", most = 6144, once = true },
 }
 
-local options = { rounds = 5, seconds = 1 }
+local options = { rounds = 9, seconds = 0.5 }
 local wanted = {}
 do
   local i = 1
   while arg[i] do
     local a = arg[i]
-    if a == "--check" or a == "--alone" then
+    if a == "--check" or a == "--alone" or a == "--control" then
       options[a:sub(3)] = true
     elseif a == "--rounds" or a == "--seconds" then
       i = i + 1
@@ -36,7 +38,7 @@ do
       local known = false
       for _, m in ipairs(MODES) do known = known or m.name == a end
       if not known then
-        io.stderr:write("usage: scripts/bench/echo.lua [--check] [--rounds N] [--seconds S] [--alone] [mode...]\n")
+        io.stderr:write("usage: scripts/bench/echo.lua [--check] [--rounds N] [--seconds S] [--alone] [--control] [mode...]\n")
         os.exit(2)
       end
       wanted[a] = true
@@ -75,6 +77,8 @@ local load, libuv = compile("echo_load"), compile("echo_libuv")
 local lunation = os.getenv("LUNATION") or here .. "../../build/release/lunation"
 local servers = { { name = "libuv", run = libuv }, { name = "lunation", run = lunation .. " " .. here .. "echo_server.lua" } }
 
+if options.control then servers[#servers + 1] = { name = "control", run = libuv } end
+
 -- Writes a rival's source, builds it; says so if it is not here.
 local function rival(r)
   if not os.execute(r.needs .. " >/dev/null 2>&1") then
@@ -111,19 +115,20 @@ local function measure(m, s)
 end
 
 local missed = false
-local function row(m, s, cost, rate, ratio)
+local function row(m, s, costs, rates, ratios)
+  local cost, rate, ratio = median(costs), median(rates), median(ratios)
   local verdict = ""
   if s.name == "lunation" then
     local kept = m.bar and ratio <= m.bar or m.most and cost <= m.most
     missed = missed or not kept
     verdict = (m.bar and "<= " .. m.bar or "<= " .. m.most .. " B") .. (kept and "  ok" or "  OVER")
   end
-  print((("%-34s %-9s %9.0f %s %12s %7.2f  %s"):format(m.what, s.name, cost, m.once and "B " or "ns",
-    rate and ("%.0f/s"):format(rate) or "", ratio, verdict):gsub("%s+$", "")))
+  print((("%-34s %-9s %9.0f %s %12s %7.2f %4.2f-%4.2f  %s"):format(m.what, s.name, cost, m.once and "B " or "ns",
+    rate and ("%.0f/s"):format(rate) or "", ratio, ratios[1], ratios[#ratios], verdict):gsub("%s+$", "")))
   io.stdout:flush()
 end
 
-print(("%-34s %-9s %12s %12s %7s  %s"):format("CPU time of the server, median", "", "each", "", "ratio", "bar"))
+print(("%-34s %-9s %12s %12s %7s %9s  %s"):format("CPU time of the server, median", "", "each", "", "ratio", "from-to", "bar"))
 for _, m in ipairs(MODES) do
   if not next(wanted) or wanted[m.name] then
     local costs, rates = {}, {}
@@ -136,7 +141,7 @@ for _, m in ipairs(MODES) do
       ratios[i] = {}
       for n, cost in ipairs(costs[i]) do ratios[i][n] = cost / costs[1][n] end
     end
-    for i, s in ipairs(servers) do row(m, s, median(costs[i]), median(rates[i]), median(ratios[i])) end
+    for i, s in ipairs(servers) do row(m, s, costs[i], rates[i], ratios[i]) end
   end
 end
 leave(not (options.check and missed))

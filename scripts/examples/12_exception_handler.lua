@@ -24,7 +24,7 @@ print("caught", async.pcall(async.gather, {
   async.create_task(function() async.sleep(0.02) error("first", 0) end),
   async.create_task(function() async.sleep(0.05) error("second", 0) end):set_name("behind"),
 }))
-async.sleep(0.08)
+async.sleep(0.3)
 
 -- A handler may pass things on to the default one, which prints to stderr; nil brings that one back.
 loop:set_exception_handler(nil)

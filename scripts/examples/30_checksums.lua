@@ -4,9 +4,9 @@ local fs, process = async.fs, async.process
 
 -- A tree to work on; it is removed at the end, whatever happens.
 local tree <close> = fs.mkdtemp()
-for _, folder in ipairs { "a", "a/deep", "b" } do fs.mkdir(tree.path .. "/" .. folder) end
+for _, folder in ipairs { "a", "a/deep", "b" } do fs.mkdir(tree .. "/" .. folder) end
 for i, name in ipairs { "a/one", "a/two", "a/deep/three", "b/four with spaces", "five", "-six" } do
-  fs.write_file(tree.path .. "/" .. name, ("line\n"):rep(i * 1000), { sync = false })
+  fs.write_file(tree .. "/" .. name, ("line\n"):rep(i * 1000), { sync = false })
 end
 
 local files = {}
@@ -17,7 +17,7 @@ table.sort(files)
 
 -- A list of arguments and no shell: nothing in a file's name is special. A failure is an error.
 local function checksum(name)
-  local done = process.run("sha256sum", { "--", name }, { cwd = tree.path, timeout = 60, check = true })
+  local done = process.run("sha256sum", { "--", name }, { cwd = tree, timeout = 60, check = true })
   return done.stdout:match("^%x+")
 end
 
@@ -39,7 +39,7 @@ do
 end -- closed, killed, reaped
 
 -- What fails says so; what takes too long is ended, and nothing of it is left.
-local ok, e = async.pcall(process.run, "sha256sum", { "no such file" }, { cwd = tree.path, check = true })
+local ok, e = async.pcall(process.run, "sha256sum", { "no such file" }, { cwd = tree, check = true })
 print(ok, e)
 ok, e = async.pcall(process.run, "sh", { "-c", "sleep 1000 & sleep 1000" }, { timeout = 0.2 })
 print(ok, e)

@@ -49,13 +49,14 @@ function check.option(opts, field, expected, arg, name)
   bad(async.TypeError, arg, name, "%s: %s expected, got %s", field, expected, kind_of(value))
 end
 
--- opts[field], which is nil or an integer of `least` or more.
-function check.integer_option(opts, field, least, arg, name)
+-- opts[field], which is nil or an integer from `least` to `most` (nil: any).
+function check.integer_option(opts, field, least, arg, name, most)
   local value = check.option(opts, field, "number", arg, name)
   if value == nil then return nil end
   local n = math.tointeger(value)
   if not n then bad(async.TypeError, arg, name, "%s: integer expected, got %g", field, value) end
   if n < least then bad(async.ValueError, arg, name, "%s: %d is less than %d", field, n, least) end
+  if most and n > most then bad(async.ValueError, arg, name, "%s: %d is more than %d", field, n, most) end
   return n
 end
 
@@ -64,6 +65,13 @@ function check.word_option(opts, field, one, other, arg, name)
   local value = check.option(opts, field, "string", arg, name)
   if value == nil or value == one or value == other then return value end
   bad(async.ValueError, arg, name, '%s: "%s" or "%s" expected, got "%s"', field, one, other, value)
+end
+
+-- What a path stands for whose metatable has __fspath, a function of it; any other value as it is.
+function check.fspath(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  if type(meta) == "table" and meta.__fspath then return meta.__fspath(value) end
+  return value
 end
 
 -- A value whose metatable is `class`, as argument, and as the self of a method.

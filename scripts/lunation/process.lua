@@ -1,20 +1,22 @@
--- lunation.process: children of this process, as asyncio's subprocesses. No shell is ever involved: a program and a
--- list of arguments, which nobody interprets.
+-- lunation.process: children of this process, as asyncio's subprocesses: a program and a list of arguments, which no
+-- shell interprets. (An executable text without a `#!` line is run by /bin/sh, as by execvp.)
 --
 -- Laws:
 --  1. No child outlives what holds it: the block of a `<close>` variable, the object with its streams, the call of run,
---     the loop; unless it is detached.
+--     the loop; unless it is detached, or this process is killed.
 --  2. No zombie and no descriptor is left, whatever is cancelled and whenever.
 --
 -- Options that all functions know:
 --   stdin, stdout, stderr   "pipe": a stream, "inherit": ours, "null": /dev/null, the number of a descriptor, an open
---       file, or a Stream, which is given away: it is closed here once the child has it. stderr = "stdout": both in one
---   cwd         where the child starts
+--       file (of io, which is flushed, or of async.fs; both share their position with the child), or a Stream, which is
+--       given away: it is closed here once the child has it. stderr = "stdout": both in one
+--   cwd         where the child starts; a program with a slash in its name is looked for from there
 --   env         {NAME = value}: all of its environment. A program without a slash is looked for in the PATH of that
 --   extend_env  {NAME = value}: changes to our environment, or to `env`; false takes a variable away
 --   group       true: the child leads a session and a group of its own, which is what signals go to; false: it stays in
 --       ours; without it: true unless stdin is a terminal, which only the group in the foreground may read
---   detached    true: it leads a group and is never killed by close, the collector or the end of the loop
+--   detached    true: it leads a group and is never killed by close, the collector or the end of the loop, behind which
+--       nobody reaps it before this process ends
 --   uid, gid    numbers; for root
 --   limit       of a line read from its outputs, bytes (64 KiB)
 local async = require "lunation"
@@ -30,10 +32,10 @@ local process = {}
 local INHERITED = { stdin = "inherit", stdout = "inherit", stderr = "inherit" }
 
 --- process.spawn(file, args?, opts?) -> Process
--- Starts a program with a list of arguments (strings and numbers); stdin, stdout and stderr are ours unless opts says
--- otherwise. The Process has the fields pid, stdin, stdout, stderr (streams, or nil) and the methods wait, kill,
--- communicate, close; closable. OSError "spawn FILE: CODE", "chdir CWD: CODE" with the fields code and path; TypeError,
--- ValueError; RuntimeError if no loop runs. Does not suspend.
+-- Starts a program with a list of arguments (strings, numbers, values with __fspath); stdin, stdout and stderr are ours
+-- unless opts says otherwise. The Process has the fields pid, stdin, stdout, stderr (streams, or nil) and the methods
+-- wait, kill, communicate, close; closable. OSError "spawn FILE: CODE", "chdir CWD: CODE" with the fields code and path;
+-- TypeError, ValueError; RuntimeError if no loop runs. Does not suspend.
 function process.spawn(file, args, opts)
   local argv = options.argv(options.file(file, 1, "spawn"), args, 1, 2, "spawn")
   local o = options.common(check.options(opts, 3, "spawn"), 3, "spawn", INHERITED)
@@ -48,10 +50,11 @@ end
 --   check       true: ProcessError, with the same fields, unless the code is 0
 --   max_output  bytes of both outputs together (16 MiB); more kill the child: LimitOverrunError
 --   grace       seconds (2), see below
--- Suspends. Cancelled or out of time, the child and its group get TERM, and KILL after `grace` seconds, or at once on a
--- second cancel; when the child ends, what is left of its group is killed. Only then is the error thrown, with what was
--- read in its fields stdout and stderr. A child may end while others hold its outputs: they are read until nothing came
--- for `grace` seconds, and then the result's field `unfinished` is true. Otherwise throws as spawn does.
+-- Suspends. Cancelled or out of time, the child and its group get TERM, and KILL after `grace` seconds; when the child
+-- ends, what is left of its group is killed. Only then is the error thrown, with what was read in its fields stdout and
+-- stderr. A second cancel sends KILL and waits no longer. A child may end while others hold its outputs or its input:
+-- then that goes on until nothing has passed for `grace` seconds, and the result's field `unfinished` is true. Otherwise
+-- throws as spawn does.
 process.run = run.run
 
 --- process.pipeline(commands, opts?) -> {code, signal, stdout, stderr, children}

@@ -1,6 +1,7 @@
 -- async.timeout and async.timeout_at: scopes that limit the time of a block.
 local async = require "lunation"
 local support = require "spec.support.tasks"
+local testing = require "lunation.testing"
 
 local caught, class_in_message = support.caught, support.class_in_message
 
@@ -14,12 +15,16 @@ local function in_task(f, ...)
   return pcall(t.result, t)
 end
 
+-- Time stands until settle_late lets it go: nothing expires before that, however slow the machine is.
+local function held() return testing.clock { autojump = false } end
+
 -- Settles `fut`, then lets the time pass `scope`'s deadline before the waiting task can run. It is busy until then, and
 -- on a virtual clock that would be for ever: tests that call it have the tag #real.
-local function settle_late(fut, scope, ...)
+local function settle_late(clock, fut, scope, ...)
   local values = table.pack(...)
   loop:call_soon(function()
     fut:set_result(table.unpack(values, 1, values.n))
+    clock:close()
     while loop:time() <= scope:when() do end
   end)
 end
@@ -177,10 +182,11 @@ describe("timeout", function()
 
   it("drops its request if the block ends before it was delivered #real", function()
     local fut, scope = async.Future(), nil
+    local clock <close> = held()
     do
       local t <close> = async.timeout(0.001)
       scope = t
-      settle_late(fut, t, "value")
+      settle_late(clock, fut, t, "value")
       assert.equal("value", async.await(fut)) -- value first
       assert.is_true(t:expired())
     end
@@ -190,9 +196,10 @@ describe("timeout", function()
 
   it("throws the request at the next await of the block, if there is one #real", function()
     local fut, got = async.Future(), nil
+    local clock <close> = held()
     local e = caught(function()
       local t <close> = async.timeout(0.001)
-      settle_late(fut, t, "value")
+      settle_late(clock, fut, t, "value")
       got = async.await(fut)
       async.sleep(0)
     end)
@@ -207,9 +214,10 @@ describe("timeout", function()
       pcall(async.sleep, 30)
       assert.equal(1, me():cancelling())
       local fut = async.Future()
+      local clock <close> = held()
       do
         local t <close> = async.timeout(0.001)
-        settle_late(fut, t)
+        settle_late(clock, fut, t)
         async.await(fut)
       end
       async.sleep(0)
@@ -352,11 +360,12 @@ describe("timeout", function()
         me():cancel()
         pcall(async.sleep, 30)
         local fut = async.Future()
+        local clock <close> = held()
         do
           local _ <close> = async.timeout(0.001)
           do
             local t <close> = async.timeout(0.001)
-            settle_late(fut, t)
+            settle_late(clock, fut, t)
             async.await(fut)
           end
         end

@@ -1,6 +1,7 @@
 -- async.wait_for: one awaitable, a limited time, its real end awaited.
 local async = require "lunation"
 local support = require "spec.support.tasks"
+local testing = require "lunation.testing"
 
 local caught, class_in_message = support.caught, support.class_in_message
 
@@ -130,8 +131,10 @@ describe("wait_for", function()
   -- It is busy until the time has passed, as it does on the real clock only.
   it("gives the result that came before the time was noticed #real", function()
     local fut = async.Future()
+    local clock <close> = testing.clock { autojump = false } -- until then time stands
     loop:call_soon(function()
       fut:set_result("in time")
+      clock:close()
       local till = loop:time() + 0.003
       while loop:time() < till do end
     end)

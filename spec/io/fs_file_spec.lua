@@ -1,19 +1,13 @@
 -- File: reading with Lua's formats, writing, the position, what is refused, what a cancel leaves.
 local async = require "lunation"
 local fs = require "lunation.fs"
+local folder = require "spec.support.folder"
 local helper = require "spec.helper"
 
 local refuses, turns = helper.refuses, helper.turns
+local at = folder.at
 
-local dir
-local function at(name) return dir .. "/" .. name end
-local function use_folder()
-  before_each(function() dir = fs.mkdtemp() end)
-  after_each(function()
-    if dir then dir:close() end
-    dir = nil
-  end)
-end
+folder.each(before_each, after_each)
 
 local function with(text)
   fs.write_file(at "f", text, { sync = false })
@@ -21,8 +15,6 @@ local function with(text)
 end
 
 describe("reading a file", function()
-  use_folder()
-
   -- What io gives, too, for the same calls.
   local function same_as_io(text, ...)
     local path = with(text)
@@ -117,8 +109,8 @@ describe("reading a file", function()
   end)
 
   it("of a folder fails, and nothing is lost", function()
-    local file <close> = fs.open(dir.path)
-    assert.equal("EISDIR", refuses("OSError", { "read " .. dir.path, "EISDIR" }, file.read, file).code)
+    local file <close> = fs.open(at())
+    assert.equal("EISDIR", refuses("OSError", { "read " .. at(), "EISDIR" }, file.read, file).code)
     assert.equal("directory", file:stat().type)
   end)
 
@@ -134,8 +126,6 @@ describe("reading a file", function()
 end)
 
 describe("writing a file", function()
-  use_folder()
-
   it("strings and numbers, in order, at once", function()
     local file <close> = fs.open(at "f", "w")
     assert.equal(file, file:write("a", 1, "", 2.5, "\n"):write("b"):write())
@@ -169,6 +159,15 @@ describe("writing a file", function()
     end
     for _, mode in ipairs { "", "b", "rr", "r++", "rx", "ax", "+r", "xx", "wxx", "r " } do
       refuses("ValueError", "invalid mode", fs.open, at "f", mode)
+    end
+  end)
+
+  it("each begins where io.open's does", function()
+    for _, mode in ipairs { "r", "r+", "a", "a+", "w" } do
+      local theirs <close> = io.open(with "12345", mode)
+      local at_first = theirs:seek()
+      local ours <close> = fs.open(with "12345", mode)
+      assert.equal(at_first, ours:seek(), mode)
     end
   end)
 
@@ -247,8 +246,6 @@ describe("writing a file", function()
 end)
 
 describe("seek", function()
-  use_folder()
-
   it("moves as Lua's does", function()
     local file <close> = fs.open(with "0123456789")
     assert.equal(0, file:seek())
@@ -274,8 +271,6 @@ describe("seek", function()
 end)
 
 describe("closing a file", function()
-  use_folder()
-
   it("ends it for all calls", function()
     local file = fs.open(with "abc")
     assert.equal("<File open " .. at "f" .. ">", tostring(file))
@@ -289,6 +284,7 @@ describe("closing a file", function()
       assert.equal(at "f", e.path)
     end
     refuses("OSError", "closed", file:lines())
+    assert.is_true(file:close())
   end)
 
   it("at the end of a block", function()
@@ -345,8 +341,6 @@ describe("closing a file", function()
 end)
 
 describe("one file", function()
-  use_folder()
-
   it("is for one task at a time", function()
     os.execute("mkfifo " .. at "pipe")
     local file <close> = fs.open(at "pipe", "r+")
@@ -384,8 +378,6 @@ describe("one file", function()
 end)
 
 describe("a pipe with a name", function()
-  use_folder()
-
   it("keeps no thread of the pool while there is nothing to read", function()
     os.execute("mkfifo " .. at "pipe")
     local files, readers = {}, {}
@@ -464,8 +456,6 @@ describe("a pipe with a name", function()
 end)
 
 describe("a cancelled operation", function()
-  use_folder()
-
   it("reading a pipe loses no byte", function()
     os.execute("mkfifo " .. at "pipe")
     local file <close> = fs.open(at "pipe", "r+")
@@ -480,6 +470,20 @@ describe("a cancelled operation", function()
       if i % 3 == 0 then async.sleep(0.001) end -- what the pool read comes while nobody waits
       if not before and task:cancelled() then writer:write(i, "\n") end
       assert.equal(tostring(i), task:cancelled() and file:read() or task:result())
+    end
+  end)
+
+  it("reading a pipe that somebody else empties keeps no later call waiting", function()
+    os.execute("mkfifo " .. at "pipe")
+    for _ = 1, 20 do
+      local a <close> = fs.open(at "pipe", "r+")
+      local b <close> = fs.open(at "pipe", "r+")
+      a:write("x") -- one byte for two
+      local tasks = { async.create_task(a.read, a, 1), async.create_task(b.read, b, 1) }
+      turns()
+      for _, task in ipairs(tasks) do task:cancel() end
+      async.wait(tasks)
+      async.wait_for(function() return a:stat(), b:stat() end, 5 * helper.slow)
     end
   end)
 
@@ -543,8 +547,6 @@ describe("a cancelled operation", function()
 end)
 
 describe("a big file", function()
-  use_folder()
-
   it("is copied and read in bounded memory", function()
     local size = helper.scaled(50, 5) * 1000000
     local file <close> = fs.open(at "big", "w")

@@ -1,20 +1,13 @@
 -- lunation.fs: calls about paths: what they do, what they throw, what is left when they are cancelled.
 local async = require "lunation"
 local fs = require "lunation.fs"
+local folder = require "spec.support.folder"
 local helper = require "spec.helper"
 
 local refuses, turns = helper.refuses, helper.turns
+local at = folder.at
 
-local dir
-local function at(name) return dir .. "/" .. name end
-
-local function use_folder()
-  before_each(function() dir = fs.mkdtemp() end)
-  after_each(function()
-    if dir then dir:close() end
-    dir = nil
-  end)
-end
+folder.each(before_each, after_each)
 
 local function names(list)
   local found = {}
@@ -35,8 +28,6 @@ local function fails(code, call, path, dest, fn, ...)
 end
 
 describe("facts about a file", function()
-  use_folder()
-
   it("are what the system says", function()
     fs.write_file(at "f", "12345", { mode = 0x1a0 }) -- 0640
     local st = fs.stat(at "f")
@@ -57,7 +48,7 @@ describe("facts about a file", function()
     fs.write_file(at "f", "")
     fs.symlink("f", at "link")
     os.execute("mkfifo " .. at "pipe")
-    assert.equal("directory", fs.stat(dir.path).type)
+    assert.equal("directory", fs.stat(at()).type)
     assert.equal("file", fs.stat(at "link").type)
     assert.equal("link", fs.lstat(at "link").type)
     assert.equal("fifo", fs.stat(at "pipe").type)
@@ -92,6 +83,11 @@ describe("facts about a file", function()
     fs.utime(at "link", 10, 20, { follow = false })
     assert.equal(20.0, fs.lstat(at "link").mtime)
     assert.equal(2000.25, fs.stat(at "f").mtime)
+    for _, time in ipairs { -1.5, 1.9999999996, 1700000000.1234567, fs.stat(at()).mtime } do
+      fs.utime(at "f", 0, time)
+      local wanted = time == 1.9999999996 and 2.0 or time
+      assert.equal(wanted, fs.stat(at "f").mtime)
+    end
     fs.chown(at "f", -1, st.gid)
     fs.chown(at "link", st.uid, -1, { follow = false })
     assert.equal(st.uid, fs.stat(at "f").uid)
@@ -104,15 +100,13 @@ describe("facts about a file", function()
 end)
 
 describe("names", function()
-  use_folder()
-
   it("rename, link, symlink, readlink, realpath, unlink, truncate", function()
     fs.write_file(at "a", "text")
     fs.rename(at "a", at "b")
     fs.link(at "b", at "c")
     fs.symlink("c", at "d")
     assert.equal("c", fs.readlink(at "d"))
-    assert.equal(fs.realpath(dir.path) .. "/c", fs.realpath(at "./d"))
+    assert.equal(fs.realpath(at()) .. "/c", fs.realpath(at "./d"))
     assert.equal(2, fs.stat(at "d").nlink)
     fs.unlink(at "d")
     assert.equal("text", fs.read_file(at "c"))
@@ -120,7 +114,7 @@ describe("names", function()
     assert.equal("te", fs.read_file(at "b"))
     fs.truncate(at "c")
     assert.equal(0, fs.stat(at "b").size)
-    assert.same({ "b", "c" }, names(fs.scandir(dir.path)))
+    assert.same({ "b", "c" }, names(fs.scandir(at())))
   end)
 
   it("errors name call and paths", function()
@@ -135,10 +129,10 @@ describe("names", function()
     fails("ENOENT", "realpath", at "x", nil, fs.realpath, at "x")
     fails("ENOTDIR", "scandir", at "f", nil, fs.scandir, at "f")
     fails("ENOTDIR", "rmdir", at "f", nil, fs.rmdir, at "f")
-    fails("EISDIR", "unlink", dir.path, nil, fs.unlink, dir.path)
+    fails("EISDIR", "unlink", at(), nil, fs.unlink, at())
     fails("EEXIST", "mkdir", at "f", nil, fs.mkdir, at "f")
     fails("ENOENT", "truncate", at "x", nil, fs.truncate, at "x", 1)
-    fails("EISDIR", "truncate", dir.path, nil, fs.truncate, dir.path, 1)
+    fails("EISDIR", "truncate", at(), nil, fs.truncate, at(), 1)
     fails("ENOENT", "chmod", at "x", nil, fs.chmod, at "x", 0)
     fails("ENOENT", "utime", at "x", nil, fs.utime, at "x", 0, 0)
     fails("ENOENT", "open", "", nil, fs.open, "")
@@ -153,6 +147,10 @@ describe("names", function()
     fs.mkdir(at "closed", { mode = 0 })
     fails("EACCES", "open", at "closed/f", nil, fs.open, at "closed/f", "w")
     fails("EACCES", "stat", at "closed/f", nil, fs.exists, at "closed/f")
+    fs.symlink("closed/f", at "into")
+    local types = {}
+    for _, entry in fs.walk(at(), { follow = true, on_error = function() end }) do types[entry.name] = entry.type end
+    assert.same({ closed = "directory", into = "link" }, types)
     fs.chmod(at "closed", 0x1ff)
   end)
 
@@ -187,8 +185,6 @@ describe("names", function()
 end)
 
 describe("scandir", function()
-  use_folder()
-
   it("gives names and types, sorted", function()
     fs.write_file(at "b", "")
     fs.mkdir(at "a")
@@ -197,14 +193,14 @@ describe("scandir", function()
     assert.same({
       { name = ".hidden", type = "file" }, { name = "a", type = "directory" },
       { name = "b", type = "file" }, { name = "c", type = "link" },
-    }, fs.scandir(dir.path))
+    }, fs.scandir(at()))
     assert.same({}, fs.scandir(at "a"))
   end)
 
   it("bears a big folder", function()
     local n = helper.scaled(5000, 1000)
-    os.execute(("cd %s && seq -f %%06.0f %d | xargs touch"):format(dir.path, n))
-    local list = fs.scandir(dir.path)
+    os.execute(("cd %s && seq -f %%06.0f %d | xargs touch"):format(at(), n))
+    local list = fs.scandir(at())
     assert.equal(n, #list)
     assert.equal("000001", list[1].name)
     assert.equal(("%06d"):format(n), list[n].name)
@@ -281,6 +277,20 @@ describe("temporary folders and files", function()
     assert.equal(4, select(2, out:gsub("nil\t[^\n]*No such file", "")), out)
   end)
 
+  it("that cannot be removed now may be removed later", function()
+    local out = helper.command([[
+      local fs = async.fs
+      local dir, files, ok, e = fs.mkdtemp(), {}
+      fs.write_file(dir .. "/f", "x")
+      repeat ok, files[#files + 1] = pcall(fs.open, "/dev/null") until not ok
+      print(pcall(dir.close, dir))
+      files[1]:close()
+      dir:close()
+      print(fs.exists(dir))
+    ]], { prefix = { "sh", "-c", "ulimit -n 40; exec \"$@\"", "sh" } })
+    assert.is_truthy(out:find("^false\tOSError: rmtree %S+: EMFILE\nfalse\n$"), out)
+  end)
+
   it("are removed by the collector", function()
     local path = fs.mkdtemp().path
     collectgarbage()
@@ -306,13 +316,16 @@ describe("temporary folders and files", function()
     local inner = fs.mkdtemp(temp .. "/x")
     assert.equal(temp.path, inner.path:match("^(.*)/x%w+$"))
     refuses("OSError", "mkdtemp", fs.mkdtemp, temp .. "/missing/x")
+    local out = helper.command([[
+      local temp <close> = async.fs.mkdtemp()
+      print(temp)
+    ]], { env = { TMPDIR = "" } })
+    assert.is_truthy(out:find("^/tmp/lunation%-"), out)
     refuses("TypeError", "#1", fs.mkdtemp, 1)
   end)
 end)
 
 describe("a cancelled call", function()
-  use_folder()
-
   -- The library waits for what is in the pool; so does this.
   local function settled()
     local probe = require "lunation.probe"
@@ -353,7 +366,7 @@ describe("a cancelled call", function()
       task:cancel()
       async.wait { task }
       assert.is_true(settled())
-      local left = names(fs.scandir(dir.path))
+      local left = names(fs.scandir(at()))
       if task:cancelled() then assert.same({ "f" }, left) end
       for _, name in ipairs(left) do
         if name ~= "f" then fs.rmtree(at(name)) end
@@ -363,8 +376,6 @@ describe("a cancelled call", function()
 end)
 
 describe("whole files", function()
-  use_folder()
-
   it("are read and written", function()
     local text = ("0123456789"):rep(20000) .. "\0\r\n"
     fs.write_file(at "f", text)
@@ -373,9 +384,9 @@ describe("whole files", function()
     assert.equal("12", fs.read_file(at "f"))
     fs.write_file(at "f", "", { sync = false })
     assert.equal("", fs.read_file(at "f"))
-    assert.same({ "f" }, names(fs.scandir(dir.path)))
+    assert.same({ "f" }, names(fs.scandir(at())))
     fails("ENOENT", "open", at "x", nil, fs.read_file, at "x")
-    fails("EISDIR", "read", dir.path, nil, fs.read_file, dir.path)
+    fails("EISDIR", "read", at(), nil, fs.read_file, at())
     assert.is_truthy(fs.read_file("/proc/self/status"):find("^Name:"))
   end)
 
@@ -400,6 +411,28 @@ describe("whole files", function()
     fs.write_file(at "link", "second")
     assert.equal("link", fs.lstat(at "link").type)
     assert.equal("second", fs.read_file(at "sub/f"))
+    fs.symlink("link2", at "sub/link1")
+    fs.symlink(at "sub/end", at "sub/link2")
+    fs.write_file(at "sub/link1", "third")
+    assert.equal("link", fs.lstat(at "sub/link2").type)
+    assert.equal("third", fs.read_file(at "sub/end"))
+    fs.symlink("loop", at "loop")
+    fails("ELOOP", "open", at "loop", nil, fs.write_file, at "loop", "x")
+  end)
+
+  it("a file keeps its owner, where that may be", function()
+    fs.write_file(at "f", "old", { mode = 0x1a0 })
+    if fs.stat(at "f").uid == 0 then fs.chown(at "f", 12345, 23456) end
+    local before = fs.stat(at "f")
+    fs.write_file(at "f", "new")
+    local after = fs.stat(at "f")
+    assert.same({ before.uid, before.gid, before.mode }, { after.uid, after.gid, after.mode })
+  end)
+
+  it("what is no file is written itself", function()
+    -- The command's output is a pipe, whose name in /proc leads nowhere.
+    local out = helper.command([[async.fs.write_file("/dev/stdout", "told\n")]])
+    assert.equal("told\n", out)
   end)
 
   it("in place and at the end", function()
@@ -418,16 +451,19 @@ describe("whole files", function()
   it("a failed atomic write leaves the old file and nothing else", function()
     fs.write_file(at "f", "old")
     fails("ENOENT", "open", at "no/f", nil, fs.write_file, at "no/f", "x")
+    fails("ENOTDIR", "open", at "f/x", nil, fs.write_file, at "f/x", "x")
+    refuses("ValueError", { "'write_file'", "mode: permissions" }, fs.write_file, at "f", "x", { mode = 4096 })
+    refuses("ValueError", { "'makedirs'", "mode: permissions" }, fs.makedirs, at "f", { mode = -1 })
     fs.mkdir(at "folder")
     refuses("OSError", "EISDIR", fs.write_file, at "folder", "x")
     -- No room: the limit on the size of files makes the write fail (the signal is ignored by the shell's trap).
     local out = helper.command(([[
       local fs = async.fs
       local ok, e = pcall(fs.write_file, %q, ("x"):rep(100000))
-      print(e.code, fs.read_file(%q))
+      print(e.code, e.path == %q, fs.read_file(e.path))
     ]]):format(at "f", at "f"), { prefix = { "sh", "-c", "trap '' XFSZ; ulimit -f 10; exec \"$@\"", "sh" } })
-    assert.equal("EFBIG\told\n", out)
-    assert.same({ "f", "folder" }, names(fs.scandir(dir.path)))
+    assert.equal("EFBIG\ttrue\told\n", out)
+    assert.same({ "f", "folder" }, names(fs.scandir(at())))
   end)
 
   it("a cancelled atomic write leaves the old file or the new one and nothing else", function()
@@ -443,7 +479,7 @@ describe("whole files", function()
       async.wait { task }
       local text = fs.read_file(at "f")
       assert.is_true(text == "old" or text == data)
-      assert.is_true(helper.eventually(function() return #fs.scandir(dir.path) == 1 end))
+      assert.is_true(helper.eventually(function() return #fs.scandir(at()) == 1 end))
       if text == data then break end
     end
   end)

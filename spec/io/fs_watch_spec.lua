@@ -1,19 +1,14 @@
 -- fs.watch: what happens to a file or in a folder, as events.
 local async = require "lunation"
 local fs = require "lunation.fs"
+local folder = require "spec.support.folder"
 local helper = require "spec.helper"
 local tasks = require "spec.support.tasks"
 
 local refuses, turns, started = helper.refuses, helper.turns, tasks.started
+local at = folder.at
 
-local dir
-local function at(name) return dir .. "/" .. name end
-
-before_each(function() dir = fs.mkdtemp() end)
-after_each(function()
-  if dir then dir:close() end
-  dir = nil
-end)
+folder.each(before_each, after_each)
 
 -- Takes events until one is of this name and kind; the others are dropped.
 local function expect(watcher, name, kind)
@@ -25,7 +20,7 @@ end
 
 describe("a watcher of a folder", function()
   it("tells what comes, changes and goes #real", function()
-    local watcher <close> = fs.watch(dir.path)
+    local watcher <close> = fs.watch(at())
     fs.write_file(at "f", "x", { atomic = false })
     assert.same({ kind = "rename", name = "f", path = at "f" }, watcher:next())
     expect(watcher, "f", "change")
@@ -36,7 +31,7 @@ describe("a watcher of a folder", function()
   end)
 
   it("wakes a task that waits #real", function()
-    local watcher <close> = fs.watch(dir.path .. "/")
+    local watcher <close> = fs.watch(at() .. "/")
     local task = started(watcher.next, watcher)
     assert.is_false(task:done())
     refuses("RuntimeError", "another task", watcher.next, watcher)
@@ -47,8 +42,8 @@ describe("a watcher of a folder", function()
   end)
 
   it("several watch the same folder #real", function()
-    local a <close> = fs.watch(dir.path)
-    local b <close> = fs.watch(dir.path)
+    local a <close> = fs.watch(at())
+    local b <close> = fs.watch(at())
     fs.mkdir(at "d")
     assert.equal("d", a:next().name)
     assert.equal("d", b:next().name)
@@ -59,7 +54,7 @@ describe("a watcher of a folder", function()
   end)
 
   it("keeps a bounded number of events, and says what is lost #real", function()
-    local watcher <close> = fs.watch(dir.path)
+    local watcher <close> = fs.watch(at())
     for i = 1, 1400 do
       fs.open(at(i % 2 == 0 and "a" or "b"), "w"):close()
       if i % 2 == 0 then
@@ -74,7 +69,7 @@ describe("a watcher of a folder", function()
     until last.kind == "overflow" or n > 1025
     assert.equal("overflow", last.kind)
     assert.is_true(n <= 1025)
-    assert.equal(dir.path, last.path)
+    assert.equal(at(), last.path)
     fs.mkdir(at "after")
     expect(watcher, "after", "rename")
   end)
@@ -96,8 +91,8 @@ end)
 
 describe("the end of a watcher", function()
   it("is nil for who waits, and ends the loop over it", function()
-    local watcher = fs.watch(dir.path)
-    assert.equal("<Watcher open " .. dir.path .. ">", tostring(watcher))
+    local watcher = fs.watch(at())
+    assert.equal("<Watcher open " .. at() .. ">", tostring(watcher))
     local n = 0
     local task = started(function()
       for _ in watcher:iter() do n = n + 1 end
@@ -107,11 +102,11 @@ describe("the end of a watcher", function()
     async.await(task)
     assert.equal(0, n)
     assert.is_nil(watcher:next())
-    assert.equal("<Watcher closed " .. dir.path .. ">", tostring(watcher))
+    assert.equal("<Watcher closed " .. at() .. ">", tostring(watcher))
   end)
 
   it("a cancel loses no event #real", function()
-    local watcher <close> = fs.watch(dir.path)
+    local watcher <close> = fs.watch(at())
     for i = 1, 20 do
       local task = async.create_task(watcher.next, watcher)
       turns(i % 4)
@@ -127,7 +122,7 @@ describe("the end of a watcher", function()
     local reports = helper.reports(function()
       async.get_running_loop():set_debug(true)
       local _ <close> = async.defer(function() async.get_running_loop():set_debug(false) end)
-      fs.watch(dir.path)
+      fs.watch(at())
       turns()
       collectgarbage()
       turns()
@@ -152,8 +147,8 @@ describe("bad watches", function()
     local e = refuses("OSError", "watch " .. at "no" .. ": ENOENT", fs.watch, at "no")
     assert.equal("ENOENT", e.code)
     assert.equal("watch", e.syscall)
-    refuses("ValueError", "recursive", fs.watch, dir.path, { recursive = true })
-    refuses("TypeError", "#2", fs.watch, dir.path, 1)
+    refuses("ValueError", "recursive", fs.watch, at(), { recursive = true })
+    refuses("TypeError", "#2", fs.watch, at(), 1)
     refuses("TypeError", "string expected", fs.watch)
     refuses("ValueError", "NUL", fs.watch, "a\0")
   end)

@@ -2,9 +2,11 @@
 local async = require "lunation"
 local helper = require "spec.helper"
 local sockets = require "spec.support.sockets"
+local tasks = require "spec.support.tasks"
+local testing = require "lunation.testing"
 local net = require "lunation.net"
 
-local refuses = helper.refuses
+local refuses, started = helper.refuses, tasks.started
 
 local function loop() return async.get_running_loop() end
 
@@ -12,29 +14,31 @@ local function close_all(list)
   for _, stream in ipairs(list) do stream:close() end
 end
 
+-- How many connections wait in the system's queue of who listens to that port of 127.0.0.2.
+local function queued(port)
+  local listener = (" 0200007F:%04X 00000000:0000 0A "):format(port)
+  for line in io.lines("/proc/net/tcp") do
+    local _, at = line:find(listener, 1, true)
+    if at then return tonumber(line:match("^%x+:(%x+)", at + 1), 16) end
+  end
+end
+
 -- with_hole(fn): fn(port, server), where 127.0.0.1 serves and attempts to reach 127.0.0.2 hang, since nobody accepts
--- and the system's queue is full.
+-- and the system's queue is full: one more than the backlog.
 local function with_hole(fn)
   local server <close> = net.listen("127.0.0.1", 0)
   local port = server:address().port
   local _ <close> = net.listen("127.0.0.2", port, { backlog = 1 })
   local full <close> = setmetatable({}, { __close = close_all })
-  for _ = 1, 8 do
-    local ok, stream = pcall(net.connect, "127.0.0.2", port, { timeout = 0.05 })
-    if not ok then
-      assert.equal("TimeoutError", stream.name)
-      return fn(port, server)
-    end
-    full[#full + 1] = stream
-  end
-  error("the queue does not fill up")
+  for i = 1, 2 do full[i] = net.connect("127.0.0.2", port) end
+  assert.is_true(helper.eventually(function() return queued(port) == 2 and loop():stats().requests == 0 end))
+  return fn(port, server)
 end
 
--- measured(fn, ...) -> seconds, results of fn(...)
-local function measured(fn, ...)
-  local began = loop():time()
-  local results = table.pack(fn(...))
-  return loop():time() - began, table.unpack(results, 1, results.n)
+-- Connects in a task, while time stands; -> task, clock
+local function connecting(list, port, options)
+  local clock = testing.clock { autojump = false }
+  return started(net.connect, list, port, options), clock
 end
 
 describe("connect to a list of addresses", function()
@@ -74,12 +78,14 @@ end)
 describe("an attempt that hangs #real", function()
   it("is overtaken by the next one after a while", function()
     with_hole(function(port, server)
-      assert.is_true(helper.eventually(function() return loop():stats().requests == 0 end))
       local before = loop():stats()
-      local took, stream = measured(net.connect, { "127.0.0.2", "127.0.0.1" }, port, { happy_eyeballs_delay = 0.06 })
-      local _ <close> = stream
+      local task, clock <close> = connecting({ "127.0.0.2", "127.0.0.1" }, port, { happy_eyeballs_delay = 60 })
+      clock:advance(59.9)
+      assert.equal(1, loop():stats().requests)
+      clock:advance(0.2)
+      local stream <close> = async.await(task)
       assert.equal("127.0.0.1", stream:peer().host)
-      assert.is_true(took >= 0.06 and took < 1 * helper.slow, "took " .. took)
+      clock:close()
       server:accept():close()
       -- The one that hung is closed.
       assert.is_true(helper.eventually(function() return loop():stats().handles <= before.handles + 1 end))
@@ -89,25 +95,32 @@ describe("an attempt that hangs #real", function()
 
   it("is overtaken after a quarter of a second unless told otherwise", function()
     with_hole(function(port)
-      local took, stream = measured(net.connect, { "127.0.0.2", "127.0.0.1" }, port)
-      stream:close()
-      assert.is_true(took >= 0.25 and took < 0.9 * helper.slow, "took " .. took)
+      local task, clock <close> = connecting({ "127.0.0.2", "127.0.0.1" }, port)
+      clock:advance(0.249)
+      assert.equal(1, loop():stats().requests)
+      clock:advance(0.002)
+      async.await(task):close()
     end)
   end)
 
   it("is overtaken at once when the one behind it fails, by the one behind that", function()
     with_hole(function(port)
       local list = { "127.0.0.2", "127.0.0.3", "127.0.0.1" }
-      local took, stream = measured(net.connect, list, port, { happy_eyeballs_delay = 0.3 })
-      stream:close()
-      assert.is_true(took >= 0.3 and took < 0.58 * helper.slow, "took " .. took)
+      local task, clock <close> = connecting(list, port, { happy_eyeballs_delay = 60 })
+      clock:advance(60.1)
+      async.await(task):close()
     end)
   end)
 
   it("leaves what has failed in the TimeoutError", function()
     with_hole(function(port)
-      local options = { timeout = 0.05, happy_eyeballs_delay = 0 }
-      local e = refuses("TimeoutError", "127.0.0.2", net.connect, { "127.0.0.2", "127.0.0.3" }, port, options)
+      local options = { timeout = 60, happy_eyeballs_delay = 1 }
+      local task, clock <close> = connecting({ "127.0.0.2", "127.0.0.3" }, port, options)
+      clock:advance(1.1)
+      repeat async.sleep(0) until loop():stats().requests == 1 -- the other one is refused at once
+      clock:advance(60)
+      clock:close()
+      local e = refuses("TimeoutError", "127.0.0.2", async.await, task)
       assert.equal(1, #e.causes)
       assert.equal("connect 127.0.0.3:" .. port .. ": ECONNREFUSED", e.causes[1].message)
       local never = { timeout = 0.05, happy_eyeballs_delay = math.huge }

@@ -5,6 +5,8 @@ local process = async.process
 local children = require "spec.support.children"
 local command = require "spec.support.command"
 local helper = require "spec.helper"
+local Talk = require "lunation.process.talk"
+local testing = require "lunation.testing"
 
 local refuses = helper.refuses
 local started, begin, finish = children.guard()
@@ -13,15 +15,13 @@ after_each(finish)
 
 local function shell(text, opts) return process.run("sh", { "-c", text }, opts) end
 
--- Seconds in which a shell certainly has begun, on a busy machine, too.
-local BEGUN = 0.4 + 0.02 * helper.slow
-
 -- A file that a child writes its number to, or that of a grandchild; closable.
 local function scratch()
   local path = os.tmpname()
   return setmetatable({
     path = path,
     read = function() return command.slurp(path) end,
+    begun = function() return command.wait_until("[ -s " .. path .. " ]", 10 * helper.slow) end,
     number = function()
       local n
       assert.is_true(helper.eventually(function()
@@ -31,6 +31,17 @@ local function scratch()
       return n
     end,
   }, { __close = function() os.remove(path) end })
+end
+
+-- Runs a program with a `timeout` of 10 seconds, which are over when it has written to the note.
+local function late(note, ...)
+  local clock <close> = testing.clock { autojump = false }
+  local run = started(...)
+  assert.is_true(note.begun())
+  clock:advance(9.9)
+  assert.is_false(run:done())
+  clock:advance(0.2)
+  return async.await(run)
 end
 
 describe("run", function()
@@ -87,40 +98,67 @@ describe("run", function()
   end)
 
   it("reads on after the end while others still write, and gives up when nothing comes #real", function()
-    local r = shell("(sleep 0.1; echo late) & echo early", { grace = 1 + BEGUN })
+    local r = shell("(sleep 0.1; echo late) & echo early", { grace = 10 })
     assert.same({ code = 0, stdout = "early\nlate\n", stderr = "" }, r)
     local note <close> = scratch()
     r = process.run("sh", { "-c", "sleep 100 & echo $! > $0; echo early", note.path }, { grace = 0.05 })
     os.execute("kill -KILL " .. note.number())
     assert.same({ code = 0, stdout = "early\n", stderr = "", unfinished = true }, r)
+    r = process.run("sh", { "-c", "exec 3<&0; sleep 100 <&3 3<&- >/dev/null 2>&1 & echo $! > $0", note.path },
+      { input = ("x"):rep(300000), grace = 0.05, timeout = 20 })
+    os.execute("kill -KILL " .. note.number())
+    assert.same({ code = 0, stdout = "", stderr = "", unfinished = true }, r)
+  end)
+end)
+
+describe("input that others take after the end", function()
+  -- Whether all of 5 pieces are written if each takes so many seconds, but the patience ends after 1.5.
+  local function fed(seconds)
+    local _ <close> = testing.clock()
+    local child = { wait = function() return 0 end, close = function() end }
+    local stdin = { write = function() async.sleep(seconds) end, shutdown = function() end, close = function() end }
+    local talk <close> = Talk.new({ child }, { stdin = stdin })
+    talk:feed(("x"):rep(5 * 65536))
+    talk:collect(1.5)
+    return not talk.unfinished
+  end
+
+  it("is waited for as long as it goes on", function()
+    assert.is_true(fed(1))
+    assert.is_false(fed(2))
   end)
 end)
 
 describe("a run that takes too long", function()
   it("is ended, with what it said on the error #real", function()
-    local e = refuses("TimeoutError", ("run sh: not ended within %g seconds"):format(BEGUN), shell,
-      "trap 'echo last words; exit 0' TERM; echo begin; echo err >&2; while :; do sleep 0.01; done", { timeout = BEGUN })
+    local note <close> = scratch()
+    local e = refuses("TimeoutError", "run sh: not ended within 10 seconds", late, note, process.run, "sh",
+      { "-c", "trap 'echo last words; exit 0' TERM; echo begin; echo err >&2; echo > $0; while :; do sleep 0.01; done",
+        note.path }, { timeout = 10 })
     assert.equal("begin\nlast words\n", e.stdout)
     assert.equal("err\n", e.stderr:sub(1, 4)) -- some shells add that a child of theirs was terminated
   end)
 
   it("and ignores TERM is killed after the grace, with its group #real", function()
     local note <close> = scratch()
-    local loop = async.get_running_loop()
-    local began = loop:time()
-    local e = refuses("TimeoutError", "run sh", process.run, "sh",
+    local clock <close> = testing.clock { autojump = false }
+    local run = started(process.run, "sh",
       { "-c", "trap '' TERM; sleep 100 & echo $! > $0; while :; do sleep 0.01; done", note.path },
-      { timeout = BEGUN, grace = 0.1 })
-    assert.is_true(loop:time() - began >= 0.1)
-    assert.equal("", e.stdout)
+      { timeout = 10, grace = 5 })
+    assert.is_true(note.begun())
+    clock:advance(14.9)
+    assert.is_false(run:done())
+    clock:advance(0.2)
+    clock:close()
+    assert.equal("", refuses("TimeoutError", "run sh", async.await, run).stdout)
     assert.is_true(children.eventually_gone(note.number()))
   end)
 
   it("takes what is left of its group along when it obeys #real", function()
     local note <close> = scratch()
-    refuses("TimeoutError", {}, process.run, "sh",
+    refuses("TimeoutError", {}, late, note, process.run, "sh",
       { "-c", "(trap '' TERM; echo ready; while :; do sleep 0.01; done) & echo $! > $0; wait", note.path },
-      { timeout = BEGUN, grace = 100 })
+      { timeout = 10, grace = 100 })
     assert.is_true(children.eventually_gone(note.number()))
   end)
 
@@ -141,6 +179,16 @@ describe("a run that takes too long", function()
 end)
 
 describe("a cancelled run", function()
+  it("of a child that may not be signalled is over after the grace, and the cancel is not lost", function()
+    local child = {
+      wait = function() async.sleep(1000) end,
+      kill = function() error(async.OSError("kill 1: EPERM", { code = "EPERM" })) end,
+      close = function() end,
+    }
+    local talk <close> = Talk.new({ child }, {})
+    assert.is_nil(talk:stop(0.01))
+  end)
+
   it("leaves no child, and has what was said on its error", function()
     local note <close> = scratch()
     local run = started(process.run, "sh", { "-c", "echo hi; echo $$ > $0; sleep 100", note.path })
@@ -244,7 +292,7 @@ describe("a pipeline", function()
 
   it("is ended as a whole", function()
     local e = refuses("TimeoutError", "pipeline sh | sh: not ended", process.pipeline,
-      { { "sh", "-c", "echo a; sleep 100" }, { "sh", "-c", "cat; sleep 100" } }, { timeout = BEGUN })
+      { { "sh", "-c", "echo a; sleep 100" }, { "sh", "-c", "cat; sleep 100" } }, { timeout = 0.1 })
     assert.equal("", e.stderr)
     local run = started(process.pipeline, { { "yes" }, { "sh", "-c", "cat >/dev/null" } })
     async.sleep(0.02)

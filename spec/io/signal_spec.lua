@@ -2,6 +2,7 @@
 local async = require "lunation"
 local helper = require "spec.helper"
 local command = require "spec.support.command"
+local disposition = require "spec.support.disposition"
 
 local refuses, turns = helper.refuses, helper.turns
 
@@ -9,14 +10,6 @@ local function loop() return async.get_running_loop() end
 
 -- The shell's parent is this process.
 local function send(name) os.execute("kill -s " .. name .. " $PPID") end
-
--- What /proc says of a signal of this process: "caught", "ignored" or "default".
-local function disposition(number)
-  local status <close> = assert(io.open("/proc/self/status"))
-  local text = status:read("a")
-  local function has(mask) return tonumber(text:match(mask .. ":%s*(%x+)"), 16) >> (number - 1) & 1 == 1 end
-  return has("SigCgt") and "caught" or has("SigIgn") and "ignored" or "default"
-end
 
 local USR2, INT, WINCH = 12, 2, 28
 

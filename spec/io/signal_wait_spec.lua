@@ -2,17 +2,10 @@
 local async = require "lunation"
 local helper = require "spec.helper"
 local command = require "spec.support.command"
+local disposition = require "spec.support.disposition"
 local signal = require "lunation.signal"
 
 local refuses, turns = helper.refuses, helper.turns
-
--- What /proc says of a signal of this process: "caught", "ignored" or "default".
-local function disposition(number)
-  local status <close> = assert(io.open("/proc/self/status"))
-  local text = status:read("a")
-  local function has(mask) return tonumber(text:match(mask .. ":%s*(%x+)"), 16) >> (number - 1) & 1 == 1 end
-  return has("SigCgt") and "caught" or has("SigIgn") and "ignored" or "default"
-end
 
 local HUP, USR1, USR2 = 1, 10, 12
 

@@ -6,6 +6,7 @@ local certificates = require "spec.support.certificates"
 local helper = require "spec.helper"
 local secure = require "spec.support.secure"
 local tasks = require "spec.support.tasks"
+local testing = require "lunation.testing"
 
 local refuses, started = helper.refuses, tasks.started
 local tls = async.tls
@@ -408,8 +409,9 @@ describe("start_tls", function()
     assert.equal("HANDSHAKE_TIMED_OUT", e.code)
     assert.equal(e.code, refuses("SSLError", "read", a.read, a).code)
     -- The limit ends with the handshake.
-    with_pair(trusting { handshake_timeout = 0.2 * helper.slow }, nil, function(c, d)
-      async.sleep(0.25 * helper.slow)
+    local clock <close> = testing.clock { autojump = false }
+    with_pair(trusting { handshake_timeout = 10 }, nil, function(c, d)
+      clock:advance(11)
       c:write("x")
       assert.equal("x", d:read(1))
     end)

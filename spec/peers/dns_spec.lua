@@ -5,7 +5,7 @@ local helper = require "spec.helper"
 local peers = require "spec.support.peers"
 local net = require "lunation.net"
 
-local TRY = 0.06 * math.min(helper.slow, 20) -- seconds for one try over UDP
+local SOON = 0.06 * math.min(helper.slow, 20) -- seconds for one try over UDP where answers do not come
 local NO_SUCH_NAME = 3
 
 local AnswerError = async.exception("AnswerError")
@@ -40,8 +40,8 @@ local function over_tcp(port, id, asked)
   return parse(stream:read(size), id, asked)
 end
 
--- dig(port, name) -> addresses, {tries =, tcp =, strays = answers that were none}
-local function dig(port, name)
+-- dig(port, name, patience?) -> addresses, {tries =, tcp =, strays = answers that were none}
+local function dig(port, name, patience)
   local id, asked = math.random(0, 65535), question(name)
   local seen = { tries = 0, strays = 0 }
   local socket <close> = net.udp { connect = { "127.0.0.1", port } }
@@ -56,7 +56,7 @@ local function dig(port, name)
     end
   end
   for _ = 1, 4 do
-    local ok, list, truncated, code = async.pcall(async.wait_for, try, TRY)
+    local ok, list, truncated, code = async.pcall(async.wait_for, try, patience or 10)
     if ok and not truncated then
       if code == NO_SUCH_NAME then error(AnswerError("no such name: " .. name)) end
       return list, seen
@@ -95,13 +95,13 @@ describe("a small dig #real", function()
   end)
 
   it("asks again when a question is lost", function()
-    local list, seen = dig(server.port, "lost2.example.org")
+    local list, seen = dig(server.port, "lost2.example.org", SOON)
     assert.same({ "192.0.2.7" }, list)
-    assert.equal(3, seen.tries)
+    assert.is_true(seen.tries >= 3)
   end)
 
   it("takes a late answer", function()
-    local list = dig(server.port, "slow.example.org")
+    local list = dig(server.port, "slow.example.org", SOON)
     assert.same({ "192.0.2.7" }, list)
   end)
 
@@ -114,7 +114,7 @@ describe("a small dig #real", function()
   end)
 
   it("gives up on UDP, then asks over TCP", function()
-    local list, seen = dig(server.port, "never.example.org")
+    local list, seen = dig(server.port, "never.example.org", SOON)
     assert.equal(50, #list)
     assert.same({ tries = 4, strays = 0, tcp = true }, seen)
   end)
@@ -125,7 +125,7 @@ describe("a small dig #real", function()
 
   it("has a deadline for all of it, and leaves nothing behind", function()
     peers.keeps_descriptors(function()
-      local e = helper.thrown(async.wait_for, function() return dig(server.port, "mute.example.org") end, 6 * TRY)
+      local e = helper.thrown(async.wait_for, function() return dig(server.port, "mute.example.org", SOON) end, 6 * SOON)
       assert.is_true(async.isinstance(e, async.TimeoutError))
     end)
   end)

@@ -224,6 +224,7 @@ describe("nginx as a proxy in front of our server #real", function()
     local left, sum = tonumber(request.headers["content-length"]), 0
     while left > 0 do
       local piece = stream:read_some(math.min(left, 10000))
+      seen = piece
       left = left - #piece
       for at = 1, #piece, 997 do sum = sum + piece:byte(at) end
       if left % 3 == 0 then async.sleep(0.0005) end
@@ -334,9 +335,10 @@ describe("nginx as a proxy in front of our server #real", function()
     reports = helper.reports(function()
       local stream = connect()
       stream:write("PUT /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", ("x"):rep(1000))
-      async.sleep(0.02)
+      assert.is_true(helper.eventually(function() return seen end))
       stream:close()
-      async.sleep(0.02)
+      assert.is_true(helper.eventually(function() return next(live) == nil end))
+      helper.turns(8)
     end)
     assert.equal(1, #reports)
     assert.truthy(tostring(reports[1].exception):find("attempt to get length of a nil value", 1, true),

@@ -4,7 +4,8 @@
 --   lua5.4 spec/proofs/coverage.lua [BUILD] [--keep] [NAME]      from the repository's root; BUILD: build/coverage
 --
 -- NAME: only the specs with NAME in their path, and --keep adds to what ran before: for looking at one file. The law is
--- coverage.lua's; on top of it a spec that fails here, and once more when it is repeated, is a failure.
+-- coverage.lua's; on top of it a spec that fails here, and once more when it is repeated, is a failure. One that passes
+-- then is named: `failed once, passed again: FILE: TEST`.
 --
 -- LUNATION_LONG=1 runs all specs, those in spec/ about the command and the examples included.
 
@@ -78,9 +79,38 @@ local function run(list, jobs)
     local job = table.remove(running, 1)
     first = i + 1
     local text = job.pipe:read("a")
-    if not job.pipe:close() then failed[#failed + 1] = { path = job.path, text = text } end
+    local ok, how, code = job.pipe:close()
+    if not ok then
+      -- By a signal that is not the one at the time limit.
+      local died = how == "signal" or code > 128 and code ~= 137
+      failed[#failed + 1] = { path = job.path, text = text, died = died }
+    end
   end
   return failed
+end
+
+local function passed_again(what) print("failed once, passed again: " .. what) end
+
+-- Runs the files of specs; how many failed, twice, or died.
+local function specs(files)
+  local wrong = 0
+  for _, job in ipairs(run(files, JOBS)) do
+    -- Time is short when much else runs on the machine: alone it has to pass.
+    local again = job.died and job or run({ job.path }, 1)[1]
+    if again then
+      wrong = wrong + 1
+      print(("missing: %s fails\n%s"):format(again.path, again.text))
+    else
+      local named = false
+      print(job.text)
+      for test in job.text:gmatch("not ok %d+ %- ([^\n]+)") do
+        named = true
+        passed_again(job.path .. ": " .. test)
+      end
+      if not named then passed_again(job.path .. ": it ended before its time") end
+    end
+  end
+  return wrong
 end
 
 local function main()
@@ -97,14 +127,9 @@ local function main()
     wrong = 1
     print("missing: the C specs fail\n" .. text)
   end
+  for test in text:gmatch("Test +#%d+: ([%w_]+) %.*%*%*%*") do passed_again(test) end
   local files = spec_files()
-  for _, job in ipairs(run(files, JOBS)) do
-    -- Time is short when much else runs on the machine: alone it has to pass.
-    for _, again in ipairs(run({ job.path }, 1)) do
-      wrong = wrong + 1
-      print(("missing: %s fails\n%s"):format(again.path, again.text))
-    end
-  end
+  wrong = wrong + specs(files)
   print(("%d files of specs ran"):format(#files))
   text = output(judge)
   local shown, points, failures = text:match("^(.*)coverage: (%d+) points, (%d+) failures\n$")

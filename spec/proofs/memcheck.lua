@@ -4,8 +4,10 @@
 --
 -- Child processes of a spec run without it, so the specs that are all children, of the command and of tools, wait for
 -- the long tier, LUNATION_LONG=1, and so do those with other programs as peers and those that count what is dropped. By
--- default several files share a process, since busted alone takes its seconds to load. Valgrind catches every signal
--- itself and keeps some, so what a spec reads of the system's dispositions is not true here (tag #native).
+-- default several files share a process, since busted alone takes its seconds to load. The engine's timers are of a few
+-- milliseconds, in which nothing gets done here: its specs run on the virtual clock, but for those of real time. Valgrind
+-- catches every signal itself and keeps some, so what a spec reads of the system's dispositions is not true here (tag
+-- #native).
 package.path = "./?.lua;" .. package.path
 local proof = require "spec.support.proof"
 local command = require "spec.support.command"
@@ -37,10 +39,22 @@ if not long then
   }
   table.move(proof.BY_CHILDREN, 1, #proof.BY_CHILDREN, #without + 1, without)
 end
-local files = #arg > 0 and arg or proof.all_specs(without)
 local at_once = (long or #arg > 0) and 1 or 8
-for i = 1, #files, at_once do
-  local some = table.move(files, i, math.min(#files, i + at_once - 1), 1, {})
-  p:specs(some, { prefix = MEMCHECK, exclude = "native", limit = long and 1200 or 400 })
+
+local function specs(files, options)
+  options.prefix, options.limit = MEMCHECK, long and 1200 or 400
+  for i = 1, #files, at_once do
+    p:specs(table.move(files, i, math.min(#files, i + at_once - 1), 1, {}), options)
+  end
 end
+
+local engine, real, others = {}, {}, {}
+for _, path in ipairs(#arg > 0 and arg or proof.all_specs(without)) do
+  local list = path:find("spec/engine/", 1, true) and engine or others
+  list[#list + 1] = path
+  if list == engine and command.slurp(path):find("#real", 1, true) then real[#real + 1] = path end
+end
+specs(engine, { exclude = "native,real", virtual = true })
+specs(real, { exclude = "native", tags = "real" })
+specs(others, { exclude = "native" })
 p:finish()

@@ -24,7 +24,8 @@ local EXAMPLES = "spec/sweeps/examples_suite.lua"
 -- Nothing of them suspends in a task of a test: they run programs in processes of their own, or loops of their own.
 local WITHOUT = {
   "/examples_spec", "/cli_spec", "/readme_spec", "/interrupt_spec", "/module_spec", "/chains_spec", "/closing_spec",
-  "/run_interrupt_spec", "/engine/run_spec",
+  "/run_interrupt_spec", "/engine/run_spec", "/stdio_spec", "/tty_spec", "/io/tls_faults_spec", "/watchdog_spec",
+  "/proof_spec",
 }
 
 -- They talk to other processes, which know nothing of a virtual clock.

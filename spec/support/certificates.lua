@@ -56,7 +56,7 @@ local LOCAL = "DNS:localhost,DNS:example.test,DNS:*.wild.test,IP:127.0.0.1,IP:::
 
 -- make() -> certificates, closable: `ca` and `server` (by ca, for localhost, example.test, *.wild.test, 127.0.0.1, ::1),
 -- and those named in `more`: `client` (by ca), `other` (another authority), `stranger` (by other), `expired`, `wrong`
--- (by ca, for another host), `self` (signed by itself), `leaf` (by `middle`, which ca has signed; leaf.chain has both).
+-- (by ca, for another host), `common` (by ca, localhost in its subject alone), `purpose` (by ca, for clients alone), `self` (signed by itself), `leaf` (by `middle`, which ca has signed; leaf.chain has both).
 local function make(...)
   local self = setmetatable({ dir = command.temp_dir(), serial = 1 }, Certificates)
   self:issue("ca", { authority = true, subject = "/O=Lunation specs/CN=Test CA" })
@@ -67,6 +67,8 @@ local function make(...)
     stranger = function() self:issue("stranger", { ca = "other", names = LOCAL }) end,
     expired = function() self:issue("expired", { ca = "ca", names = LOCAL, days = "-1" }) end,
     wrong = function() self:issue("wrong", { ca = "ca", names = "DNS:elsewhere.test" }) end,
+    common = function() self:issue("common", { ca = "ca", subject = "/CN=localhost" }) end,
+    purpose = function() self:issue("purpose", { ca = "ca", names = LOCAL, extra = "extendedKeyUsage=clientAuth" }) end,
     self = function() self:issue("self", { names = LOCAL }) end,
     leaf = function()
       self:issue("middle", { ca = "ca", authority = true })

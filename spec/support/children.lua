@@ -12,28 +12,27 @@ function children.list()
   return list
 end
 
--- How many descriptors below 1000 this process has, without those that only wait to be collected.
-function children.descriptors()
+-- How many of our descriptors below 1000 have these of the flags in `mask`, an octal number.
+local function descriptors(mask, wanted)
   local n = 0
-  collectgarbage()
-  helper.turns(5)
+  mask, wanted = tonumber(mask, 8), tonumber(wanted, 8)
   for fd = 0, 999 do
     local file <close> = io.open("/proc/self/fdinfo/" .. fd)
-    if file then n = n + 1 end
+    if file and tonumber(file:read("a"):match("flags:%s*(%d+)"), 8) & mask == wanted then n = n + 1 end
   end
   return n
 end
 
--- How many descriptors do not block.
-function children.nonblocking()
-  local n = 0
-  for fd = 0, 999 do
-    local file <close> = io.open("/proc/self/fdinfo/" .. fd)
-    local flags = file and tonumber(file:read("a"):match("flags:%s*(%d+)"), 8)
-    if flags and flags & tonumber("4000", 8) ~= 0 then n = n + 1 end
-  end
-  return n
+-- How many there are, without those that only wait to be collected.
+function children.descriptors()
+  collectgarbage()
+  helper.turns(5)
+  return descriptors("0", "0")
 end
+
+-- How many do not block; how many a child would inherit.
+function children.nonblocking() return descriptors("4000", "4000") end
+function children.inheritable() return descriptors("2000000", "0") end
 
 -- The user that this process runs as.
 function children.uid()

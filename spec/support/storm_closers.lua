@@ -12,6 +12,7 @@ local memory = require "lunation.memory"
 local tls = require "lunation.tls"
 
 local MOST = 60 -- cycles; a call that needs more waits for something
+local LONG = 0.02 * math.min(helper.slow, 15) -- seconds after which a call that waits is cut; many do
 
 local function after_cycles(n, fn)
   setmetatable({}, {
@@ -208,7 +209,7 @@ local function once(kind, call, k)
   end)
   local fn = type(call[1]) == "string" and object[call[1]] or call[1]
   local task = async.create_task(function()
-    local _ <close> = async.timeout(0.02 * helper.slow)
+    local _ <close> = async.timeout(LONG)
     return fn(object, table.unpack(call, 2))
   end)
   collectgarbage "restart"

@@ -3,12 +3,12 @@ local async = require "lunation"
 
 local check = {}
 
-local bad = require "lunation.check".bad
+local shared = require "lunation.check"
+local bad = shared.bad
 
 -- A path: a string without NUL, or a value whose metatable has __fspath, a function of it that gives one. The string.
 function check.path(fn, arg, value)
-  local meta = type(value) == "table" and getmetatable(value)
-  if type(meta) == "table" and meta.__fspath then value = meta.__fspath(value) end
+  value = shared.fspath(value)
   if type(value) ~= "string" then
     bad(async.TypeError, arg, fn, "string expected, got %s", value == nil and "nil" or type(value))
   end
@@ -16,16 +16,20 @@ function check.path(fn, arg, value)
   return value
 end
 
--- The options: a table or nil, of these fields and types; a copy of them.
+-- The options: a table or nil, of these fields and types; a copy of them. "permissions": an integer of their bits.
 function check.options(fn, arg, opts, types)
   local copy = {}
   if opts == nil then return copy end
   if type(opts) ~= "table" then bad(async.TypeError, arg, fn, "table expected, got %s", type(opts)) end
   for name, expected in pairs(types) do
     local value = opts[name]
-    local got = math.type(value) == "integer" and "integer" or type(value)
-    if value ~= nil and got ~= expected then
-      bad(async.TypeError, arg, fn, "%s: %s expected, got %s", name, expected, got)
+    local got, wanted = math.type(value) == "integer" and "integer" or type(value), expected
+    if expected == "permissions" then wanted = "integer" end
+    if value ~= nil and got ~= wanted then
+      bad(async.TypeError, arg, fn, "%s: %s expected, got %s", name, wanted, got)
+    end
+    if value and expected == "permissions" and (value < 0 or value > 0xfff) then
+      bad(async.ValueError, arg, fn, "%s: permissions of 0 to 4095 expected, got %d", name, value)
     end
     copy[name] = value
   end
@@ -52,10 +56,11 @@ function check.fail(call, path, code, errno)
   error(async.OSError(("%s %s: %s"):format(call, path, code), fields), 0)
 end
 
--- The error `e`; an OSError as one of this call, about this path.
+-- The error `e`; an OSError as one of this call (nil: of the one that it is of), about this path.
 function check.about(call, path, e)
   if async.isinstance(e, async.OSError) then
-    e.syscall, e.path, e.message = call, path, ("%s %s: %s"):format(call, path, e.code)
+    call = call or e.syscall
+    e.syscall, e.path, e.dest, e.message = call, path, nil, ("%s %s: %s"):format(call, path, e.code)
   end
   return e
 end

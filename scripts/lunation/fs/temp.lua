@@ -16,21 +16,20 @@ local temp = {}
 local function template(fn, prefix)
   if prefix == nil then prefix = "lunation-" end
   prefix = check.path(fn, 1, prefix)
-  if not prefix:find("/", 1, true) then prefix = check.join(os.getenv("TMPDIR") or "/tmp", prefix) end
+  local folder = os.getenv("TMPDIR")
+  if not folder or folder == "" then folder = "/tmp" end
+  if not prefix:find("/", 1, true) then prefix = check.join(folder, prefix) end
   return prefix .. "XXXXXX"
 end
 
--- Errors of a removal that was tried, or that goes on; any other says that it could not begin: outside a task, in a
--- plain coroutine, without memory.
-local told = { async.OSError, async.CancelledError }
-
--- Removes what `self.path` names, once.
+-- Removes what `self.path` names, once. A removal that has begun goes on though its task is cancelled; one that cannot
+-- begin, outside a task, in a plain coroutine, without memory, is done here. After an OSError there may be another try.
 local function remove(self)
   if self.removed then return end
   local ok, e = pcall(core.rmtree, self.path, true)
-  local tried = ok or async.isinstance(e, told)
-  self.removed = tried or core.remove_now(self.path)
-  if not ok and (tried or not self.removed) then error(e, 0) end
+  local begun = ok or async.isinstance(e, async.CancelledError)
+  self.removed = begun or not async.isinstance(e, async.OSError) and core.remove_now(self.path)
+  if not ok and (begun or not self.removed) then error(e, 0) end
 end
 
 local function class(name, close)
@@ -47,7 +46,8 @@ local function class(name, close)
   }
 end
 
---- dir:close(): removes the folder with all that is in it; harmless the second time. Suspends where it can.
+--- dir:close(): removes the folder with all that is in it; harmless the second time. Throws OSError, after which it may
+-- be called again. Suspends where it can.
 local TempDir = class("TempDir", remove)
 
 --- temp_file:close(): closes the file and removes it; harmless the second time. Suspends where it can.

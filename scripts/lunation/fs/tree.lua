@@ -33,14 +33,14 @@ end
 -- Suspends; cancelled, some may have been made.
 function tree.mkdir(path, opts)
   path = check.path("mkdir", 1, path)
-  opts = check.options("mkdir", 2, opts, { mode = "integer", parents = "boolean", exist_ok = "boolean" })
+  opts = check.options("mkdir", 2, opts, { mode = "permissions", parents = "boolean", exist_ok = "boolean" })
   make(path, opts.mode, opts)
 end
 
 --- fs.makedirs(path, opts?): fs.mkdir with parents and exist_ok. opts: mode.
 function tree.makedirs(path, opts)
   path = check.path("makedirs", 1, path)
-  opts = check.options("makedirs", 2, opts, { mode = "integer" })
+  opts = check.options("makedirs", 2, opts, { mode = "permissions" })
   make(path, opts.mode, { parents = true, exist_ok = true })
 end
 
@@ -61,7 +61,8 @@ local function type_of(path, entry, follow)
   local kind = entry.type
   if kind == "unknown" then kind = core.lstat(path).type end
   if kind ~= "link" or not follow then return kind end
-  local there, st = unless({ ENOENT = true, ELOOP = true, ENOTDIR = true }, core.stat, path)
+  local nowhere = { ENOENT = true, ELOOP = true, ENOTDIR = true, EACCES = true }
+  local there, st = unless(nowhere, core.stat, path)
   return there and st.type or "link", there and st
 end
 
@@ -192,14 +193,19 @@ function copy_any(from, to, opts)
   end
 end
 
+-- The real path of what is there, or of the folder that it would be made in; false if that is missing, too.
+local function real(path)
+  local missing = { ENOENT = true, ENOTDIR = true }
+  local there, found = unless(missing, core.realpath, path)
+  if not there then there, found = unless(missing, core.realpath, (check.split(path))) end
+  return there and found
+end
+
 -- A folder cannot go into itself.
 local function refuse_inside(from, to)
   if core.lstat(from).type ~= "directory" then return end
-  local folder, name = check.split(to)
-  local there, real = unless({ ENOENT = true, ENOTDIR = true }, core.realpath, folder)
-  if not there then return end
-  local source = core.realpath(from)
-  if (join(real, name) .. "/"):sub(1, #source + 1) == source .. "/" then
+  local source, place = join(core.realpath(from), ""), real(to)
+  if place and (place .. "/"):sub(1, #source) == source then
     error(async.ValueError(("copy: %s is in %s"):format(to, from)), 0)
   end
 end
@@ -208,7 +214,8 @@ end
 -- Copies a file, or a folder with all that is in it, to the path `to`. Bytes are copied inside the kernel where that
 -- can be; permissions and times are kept, symbolic links stay links. opts.overwrite = true: files that are there are
 -- replaced and folders filled up; without it they throw OSError EEXIST. What is no file, folder or link throws ENOTSUP.
--- Suspends; cancelled or failed, what has been copied so far is there.
+-- Suspends; cancelled or failed, what has been copied so far is there; of the file that it was at nothing, or a part if
+-- there was one already.
 function tree.copy(from, to, opts)
   from = check.path("copy", 1, from)
   to = check.path("copy", 2, to)

@@ -8,10 +8,12 @@ local core = require "lunation.process.core"
 local options = {}
 
 local bad = check.bad
+local MOST = 0x7fffffff -- of numbers that C has to hold
 
--- A string for the system; `what` is how errors call it, nil for the argument itself.
+-- A string for the system, also of a path; `what` is how errors call it, nil for the argument itself.
 local function text(value, arg, name, what)
   local prefix = what and what .. ": " or ""
+  value = check.fspath(value)
   if type(value) == "number" then value = tostring(value) end
   if type(value) ~= "string" then bad(async.TypeError, arg, name, "%sstring expected, got %s", prefix, type(value)) end
   if value:find("\0", 1, true) then bad(async.ValueError, arg, name, "%sthe string contains a NUL byte", prefix) end
@@ -25,10 +27,16 @@ function options.file(value, arg, name)
   return text(value, arg, name)
 end
 
--- The strings `first` and args[from], args[from + 1], ... each ended by a NUL.
+-- The strings `first` and args[from], args[from + 1], ... each ended by a NUL. A field (table.pack's n aside) is an
+-- option that is in the wrong place.
 function options.argv(first, args, from, arg, name)
   if args ~= nil and type(args) ~= "table" then
     bad(async.TypeError, arg, name, "list of strings expected, got %s", type(args))
+  end
+  for key in pairs(args or {}) do
+    if math.type(key) ~= "integer" and key ~= "n" then
+      bad(async.TypeError, arg, name, "list of strings expected, got a field '%s'", tostring(key))
+    end
   end
   local list = { first }
   for i = from, args and #args or 0 do list[#list + 1] = text(args[i], arg, name, "element " .. i) end
@@ -80,13 +88,13 @@ end
 -- `defaults`: what stdin, stdout and stderr are without an option.
 function options.common(opts, arg, name, defaults)
   local o = {
-    cwd = check.option(opts, "cwd", "string", arg, name),
+    cwd = check.option({ cwd = check.fspath(opts.cwd) }, "cwd", "string", arg, name),
     env = environment(opts, arg, name),
     detached = check.option(opts, "detached", "boolean", arg, name),
     group = check.option(opts, "group", "boolean", arg, name),
-    uid = check.integer_option(opts, "uid", 0, arg, name),
-    gid = check.integer_option(opts, "gid", 0, arg, name),
-    limit = check.integer_option(opts, "limit", 1, arg, name),
+    uid = check.integer_option(opts, "uid", 0, arg, name, MOST),
+    gid = check.integer_option(opts, "gid", 0, arg, name, MOST),
+    limit = check.integer_option(opts, "limit", 1, arg, name, MOST),
   }
   if o.cwd then text(o.cwd, arg, name, "cwd") end
   for field, none in pairs(defaults) do o[field] = stdio(opts, field, none, arg, name) end
@@ -102,5 +110,4 @@ function options.seconds(opts, field, arg, name)
   return value
 end
 
-options.text = text
 return options

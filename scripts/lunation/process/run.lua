@@ -38,8 +38,8 @@ end
 -- Exchanges with the children until all is over. Throws CancelledError, TimeoutError or LimitOverrunError with the
 -- fields stdout and stderr once they have ended.
 local function supervise(talk, o, name)
-  local limit = o.timeout and async.timeout(o.timeout)
   talk:feed(o.input)
+  local limit = o.timeout and async.timeout(o.timeout)
   local ok, e = pcall(function()
     local _ <close> = limit
     talk:collect(o.grace)

@@ -21,16 +21,20 @@ function Talk.new(children, streams)
     stdin = streams.stdin,
     pieces = { stdout = streams.stdout and {}, stderr = streams.stderr and {} },
     bytes = 0, -- read since it began
-    open = 0, -- streams that are being read and have not ended
+    fed = 0, -- a measure of what was written
+    open = 0, -- streams that are being read or fed and have not ended
   }, Talk)
 end
 
 -- A child that closes its end, or ends, does not want more.
 local GONE = { EPIPE = true, ECONNRESET = true, EBADF = true, ECANCELED = true }
 
-local function feed(stream, input)
+local function feed(talk, stream, input)
   local ok, e = async.pcall(function()
-    for at = 1, #input, CHUNK do stream:write(input:sub(at, at + CHUNK - 1)) end
+    for at = 1, #input, CHUNK do
+      stream:write(input:sub(at, at + CHUNK - 1))
+      talk.fed = at
+    end
     stream:shutdown()
   end)
   stream:close()
@@ -45,7 +49,7 @@ function Talk:feed(input)
   if not input or input == "" then
     stream:close()
   else
-    self.feeder = async.create_task(feed, stream, input)
+    self.feeder = async.create_task(feed, self, stream, input)
   end
 end
 
@@ -66,30 +70,35 @@ function Talk:drain(name)
   if self.over then return end
   stream:close()
   self.streams[name] = nil
-  self.open = self.open - 1
-  if self.open == 0 and self.at_end then self.at_end:set() end
+  self:passed()
 end
 
--- Until all have ended; then, for as long as the outputs are kept open by others and still bring something within
--- `patience` seconds.
+-- One of the streams has ended.
+function Talk:passed()
+  self.open = self.open - 1
+  if self.open == 0 then self.at_end:set() end
+end
+
+-- Until all have ended; then, for as long as the streams are kept open by others and something passes through them
+-- within `patience` seconds.
 function Talk:ended(patience)
   for _, child in ipairs(self.children) do child:wait() end
   while patience and self.open > 0 do
-    local before = self.bytes
+    local before = self.bytes + self.fed
     local limit = async.timeout(patience)
     local ok, e = pcall(function()
       local _ <close> = limit
       self.at_end:wait()
     end)
     if not ok and not (limit:expired() and async.isinstance(e, async.TimeoutError)) then error(e, 0) end
-    if self.open > 0 and self.bytes == before then
+    if self.open > 0 and self.bytes + self.fed == before then
       self.unfinished = true
       error(self, 0)
     end
   end
 end
 
---- talk:collect(patience?): returns when all children and outputs have ended
+--- talk:collect(patience?): returns when all children and streams have ended
 -- Or, with `patience`, when after the end of the children nothing more came for so many seconds: then `unfinished` is
 -- set. Throws LimitOverrunError over `room` bytes. Suspends; cancelled, it can be called again. One task at a time.
 function Talk:collect(patience)
@@ -100,9 +109,14 @@ function Talk:collect(patience)
   for _, name in ipairs { "stdout", "stderr" } do
     if self.streams[name] then jobs[#jobs + 1] = function() self:drain(name) end end
   end
-  self.open, self.unfinished = #jobs, false
   local feeder = self.feeder
-  if feeder then jobs[#jobs + 1] = function() async.wait { feeder } end end
+  if feeder and not feeder:done() then
+    jobs[#jobs + 1] = function()
+      async.wait { feeder }
+      self:passed()
+    end
+  end
+  self.open, self.unfinished = #jobs, false
   jobs[#jobs + 1] = function() self:ended(patience) end
   if #jobs == 1 then
     jobs[1]()
@@ -119,27 +133,30 @@ function Talk:text(name)
   return pieces and table.concat(pieces)
 end
 
--- Sends a signal to all; `last`: with the end of each ends what is left of its group.
-function Talk:kill(signal, last)
-  for _, child in ipairs(self.children) do child:kill(signal, last) end
+-- Sends a signal to all; with the end of each ends what is left of its group. -> false if one may not be signalled,
+-- as it runs as somebody else
+function Talk:kill(signal)
+  local all = true
+  for _, child in ipairs(self.children) do all = pcall(child.kill, child, signal, true) and all end
+  return all
 end
 
 --- talk:stop(grace) -> nil or the error that hurried it
 -- TERM, then KILL for those that have not ended after `grace` seconds, or at once when whoever waits is cancelled or
--- the output is too much. Suspends until all were reaped, unless it is cancelled.
+-- the output is too much. Suspends until all were reaped, unless it is cancelled or one cannot be killed.
 function Talk:stop(grace)
   if not self.over then
-    self:kill("TERM", true)
+    self:kill("TERM")
     local ok, e = pcall(function()
       local _ <close> = async.timeout(grace)
       self:collect(LAST_WORDS)
     end)
     if not ok and not async.isinstance(e, async.Error) then
-      self:kill("KILL", true)
+      self:kill("KILL")
       return e
     end
   end
-  self:kill("KILL", true)
+  if not self:kill("KILL") then return nil end
   local ok, e = pcall(function()
     if not self.over then self:collect(LAST_WORDS) end
     self:ended()

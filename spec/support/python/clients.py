@@ -5,6 +5,7 @@
 Prints what it has seen; a failure is an exception, and an exit status that is not 0.
 """
 import asyncio
+import hmac
 import http.client
 import smtplib
 import socket
@@ -111,10 +112,68 @@ def tls_context():
     return ssl.create_default_context(cafile=rest[1])
 
 
+def run_unwrap(context):
+    """Blocking TLS, that ends as it should: each side says so."""
+    with connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as sock:
+        for size in (1, 1000, 100000):
+            sock.sendall(b"x" * size + b"\n")
+            heard = b""
+            while not heard.endswith(b"\n"):
+                heard += sock.recv(65536)
+            assert len(heard) == size + 1
+        sock.unwrap()
+    print("unwrapped")
+
+
+def run_renegotiate(context, keys):
+    """Asks for another handshake again and again and reads no answer: TLS 1.2, with a cipher that hides nothing."""
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0")
+    context.keylog_filename = keys
+    coming, going, hello = ssl.MemoryBIO(), ssl.MemoryBIO(), None
+    talk = context.wrap_bio(coming, going, server_hostname="localhost")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    while True:
+        try:
+            talk.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            sock.sendall(going.read())
+            heard = sock.recv(65536)
+            hello = hello or heard
+            coming.write(heard)
+    sock.sendall(going.read())
+    with open(keys) as f:
+        mine, master = (bytes.fromhex(word) for word in f.read().split("CLIENT_RANDOM ")[1].split()[:2])
+    seed, block = b"key expansion" + hello[11:43] + mine, b""
+    a = seed
+    while len(block) < 20:
+        a = hmac.digest(master, a, "sha256")
+        block += hmac.digest(master, a + seed, "sha256")
+
+    def sealed(n):
+        text = b"\x01\0\0\0"  # a ClientHello; the number of the first record was 0
+        mac = hmac.digest(block[:20], struct.pack(">QBHH", n, 22, 0x303, len(text)) + text, "sha1")
+        return struct.pack(">BHH", 22, 0x303, len(text) + len(mac)) + text + mac
+
+    for n in range(1, 2000000, 1000):
+        try:
+            sock.sendall(b"".join(map(sealed, range(n, n + 1000))))
+        except OSError:
+            print("given up")
+            return
+
+
 if kind == "asyncio":
     asyncio.run(run_asyncio(int(rest[0])))
 elif kind == "tls":
     asyncio.run(run_asyncio(int(rest[0]), tls_context()))
+elif kind == "unwrap":
+    run_unwrap(tls_context())
+elif kind == "renegotiate":
+    run_renegotiate(tls_context(), rest[2])
 elif kind in ("reset", "slow"):
     globals()["run_" + kind](int(rest[0]))
 else:
