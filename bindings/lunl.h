@@ -286,9 +286,10 @@ struct lunl_loop {
     void *signals; /* io/signal.c's own */
     void *io;      /* io/handle.c's own: struct lunl_io */
     struct {
-        lun_link waiting;     /* ring of lunl_lane_job.link; NULL until the first */
-        uint32_t running;     /* jobs of this loop that libuv's pool has */
-    } lane;                   /* io/lane.c's own */
+        lun_link waiting, opens; /* rings of lunl_lane_job.link; NULL until the first */
+        uint32_t running;        /* jobs of this loop that libuv's pool has */
+        uint32_t overtaken;      /* how often the opens were, in a row */
+    } lane;                      /* io/lane.c's own */
     struct lunl_probe *probe; /* engine/probe.c's own, NULL until it is used */
     void *watchdog;           /* watchdog.c's own */
 };

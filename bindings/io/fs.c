@@ -45,7 +45,8 @@ static void open_undo(lunl_fsop *o)
 }
 
 static const lunl_fskind open_kind = {LUNL_FSKIND("open"), .begin = open_begin,
-                                      .push = open_push, .undo = open_undo};
+                                      .push = open_push, .undo = open_undo,
+                                      .opens = true};
 
 /* The flags of open(2) for a mode of Lua's, or of C11 with "x"; -1: it is none. */
 static int flags_of(const char *mode)
@@ -339,7 +340,8 @@ static void mkstemp_undo(lunl_fsop *o)
 }
 
 static const lunl_fskind mkstemp_kind = {LUNL_FSKIND("mkstemp"), .begin = mkstemp_begin,
-                                         .push = mkstemp_push, .undo = mkstemp_undo};
+                                         .push = mkstemp_push, .undo = mkstemp_undo,
+                                         .opens = true};
 
 /* --- core.mkstemp(template) -> File, path: a new file, open for reading and writing. Suspends;
  * cancelled, what has been made is removed again. */

@@ -47,6 +47,7 @@ typedef struct lunl_fskind {
     int (*push)(lua_State *L, lunl_fsop *o); /* the results; NULL: there are none */
     void (*undo)(lunl_fsop *o);              /* it came, nobody took it; may be NULL */
     bool stubborn;                           /* a cancel does not keep it from starting */
+    bool opens;                              /* law 4 of lane.h */
 } lunl_fskind;
 
 /* The functions that all kinds have in common. */

@@ -96,6 +96,7 @@ int lunl_fsop_await(lua_State *L, lunl_fsop *o)
     lunl_state *S = lunl_S(L);
     o->job.begin = begin;
     o->job.failed = failed;
+    o->job.opens = kind_of(o)->opens;
     lunl_lane_start(S->loop, &o->job);
     return lunl_op_await(L, S, &o->op, 0, 0);
 }

@@ -194,8 +194,12 @@ static int open_dest(lunl_fsop *o)
     int flags = O_WRONLY | O_CREAT | O_CLOEXEC;
     int fd = open(o->dest, flags | O_EXCL, MODE_OURS);
     o->made = fd >= 0;
-    if (fd < 0 && errno == EEXIST && o->flags)
-        fd = open(o->dest, flags, MODE_OURS);
+    if (fd < 0 && errno == EEXIST && o->flags) {
+        /* ENXIO, rather than no end, for a pipe that nobody reads. */
+        fd = open(o->dest, flags | O_NONBLOCK, MODE_OURS);
+        if (fd >= 0)
+            fcntl(fd, F_SETFL, 0);
+    }
     return fd;
 }
 
@@ -243,9 +247,33 @@ static void do_copyfile(uv_work_t *req)
     o->result = err ? code_of(err) : 0;
 }
 
+static void on_copied(uv_work_t *req, int status)
+{
+    lunl_fsop *o = lun_container(req, lunl_fsop, req.work);
+    if (atomic_load(&o->stop) && !lun_future_done(&o->op.done))
+        lun_future_settle(&o->op.done, LUN_CANCELLED);
+    on_worked(req, status);
+}
+
 static int copyfile_begin(uv_loop_t *uv, lunl_fsop *o)
 {
-    return uv_queue_work(uv, &o->req.work, do_copyfile, on_worked);
+    return uv_queue_work(uv, &o->req.work, do_copyfile, on_copied);
+}
+
+/*
+ * A cancel waits until the pool writes no more: it would write into, and remove, what whoever
+ * tries again puts there.
+ */
+static lun_answer copyfile_cancel(lun_future *f, lun_task *by, lun_walk *walk)
+{
+    lunl_fsop *o = (lunl_fsop *)f;
+    (void)by;
+    (void)walk;
+    if (!atomic_load(&o->stop))
+        lunl_fsop_abort(&o->op);
+    if (!o->op.in_flight)
+        lun_future_settle(f, LUN_CANCELLED);
+    return LUN_YES;
 }
 
 static void copyfile_undo(lunl_fsop *o)
@@ -261,12 +289,19 @@ static int copyfile_push(lua_State *L, lunl_fsop *o)
     return 0;
 }
 
-static const lunl_fskind copyfile_kind = {LUNL_FSKIND("copyfile"), .begin = copyfile_begin,
-                                          .push = copyfile_push, .undo = copyfile_undo};
+static const lunl_fskind copyfile_kind = {
+    .kind = {{{"copyfile", copyfile_cancel}, lunl_fsop_abort, lunl_fsop_fini},
+             lunl_fsop_push,
+             NULL},
+    .name = "copyfile",
+    .begin = copyfile_begin,
+    .push = copyfile_push,
+    .undo = copyfile_undo};
 
 /* --- core.copyfile(from, to, overwrite): copies bytes and permissions of one file, inside the
  * kernel where that can; onto itself, nothing happens. Without `overwrite`, `to` must not exist
- * (EEXIST). Failed or cancelled, it stops, and a file that it has made is removed. Suspends. */
+ * (EEXIST). Failed or cancelled, it stops, and a file that it has made is removed; then it throws.
+ * Suspends. */
 static int l_copyfile(lua_State *L)
 {
     bool overwrite = lua_toboolean(L, 3);

@@ -10,7 +10,8 @@
 
 enum {
     POOL_DEFAULT = 4, /* libuv's own, where the environment says nothing */
-    POOL_MOST = 1024
+    POOL_MOST = 1024,
+    OVERTAKES = 64
 };
 
 /* Of the whole process. */
@@ -58,24 +59,39 @@ static void begin(lunl_lane_job *j)
     j->failed(j, err);
 }
 
+/* The ring whose first job is next, or NULL. */
+static lun_link *next_ring(lunl_loop *loop)
+{
+    bool none = lun_list_alone(&loop->lane.waiting);
+    if (lun_list_alone(&loop->lane.opens))
+        return none ? NULL : &loop->lane.waiting;
+    return none || loop->lane.overtaken >= OVERTAKES ? &loop->lane.opens
+                                                     : &loop->lane.waiting;
+}
+
 void lunl_lane_start(lunl_loop *loop, lunl_lane_job *j)
 {
-    if (!loop->lane.waiting.next)
+    if (!loop->lane.waiting.next) {
         lun_list_init(&loop->lane.waiting);
+        lun_list_init(&loop->lane.opens);
+    }
     j->loop = loop;
     lun_list_init(&j->link);
-    if (lun_list_alone(&loop->lane.waiting) && admit(loop))
+    if (!next_ring(loop) && admit(loop))
         begin(j);
     else
-        lun_list_push(&loop->lane.waiting, &j->link);
+        lun_list_push(j->opens ? &loop->lane.opens : &loop->lane.waiting, &j->link);
 }
 
 void lunl_lane_done(lunl_lane_job *j)
 {
     lunl_loop *loop = j->loop;
+    lun_link *ring;
     leave(loop);
-    while (!lun_list_alone(&loop->lane.waiting) && admit(loop)) {
-        lunl_lane_job *next = lun_container(loop->lane.waiting.next, lunl_lane_job, link);
+    while ((ring = next_ring(loop)) != NULL && admit(loop)) {
+        lunl_lane_job *next = lun_container(ring->next, lunl_lane_job, link);
+        bool overtakes = !next->opens && !lun_list_alone(&loop->lane.opens);
+        loop->lane.overtaken = overtakes ? loop->lane.overtaken + 1 : 0;
         lun_list_drop(&next->link);
         begin(next);
     }

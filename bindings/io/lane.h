@@ -11,6 +11,9 @@
  *     depends on another loop, which could not wake it.
  *  2. A job that waits here can be withdrawn: it never starts.
  *  3. `begin` and `failed` run in the loop's thread and touch no Lua.
+ *  4. Opening a file waits behind all else, 64 times in a row at the most: of many tasks that open,
+ *     read and close, the first ones then get to their close before the last ones open, and
+ *     descriptors do not run out.
  */
 #ifndef LUNL_IO_LANE_H
 #define LUNL_IO_LANE_H
@@ -19,8 +22,9 @@
 
 typedef struct lunl_lane_job lunl_lane_job;
 struct lunl_lane_job {
-    lun_link link;                             /* in loop->lane.waiting, or alone */
+    lun_link link;                             /* in a ring of loop->lane, or alone */
     lunl_loop *loop;                           /* borrowed */
+    bool opens;                                /* law 4 */
     int (*begin)(lunl_lane_job *j);            /* the call to libuv: 0 or its code */
     void (*failed)(lunl_lane_job *j, int err); /* begin did not: no callback will come */
 };

@@ -112,6 +112,40 @@ describe("the lane of files", function()
     assert.equal(200, #order)
   end)
 
+  it("files that are open come first, so that a thousand can be asked for at once", function()
+    local out = helper.command(([[
+      local fs, dir, names = async.fs, %q, {}
+      local function of(fn, ...)
+        local jobs, more = {}, { ... }
+        for i = 1, 1000 do jobs[i] = function() return fn(dir .. "/f" .. i %% 50, table.unpack(more)) end end
+        return jobs
+      end
+      async.gather(of(fs.write_file, "text", { sync = false }))
+      local texts = async.gather(of(fs.read_file))
+      print(#texts, texts[1], texts[1000], #fs.scandir(dir))
+    ]]):format(at ""), { prefix = { "sh", "-c", "ulimit -n 64; exec \"$@\"", "sh" } })
+    assert.equal("1000\ttext\ttext\t51\n", out)
+  end)
+
+  it("an open gets its turn, however much is done with open files", function()
+    fs.write_file(at "f", ("x"):rep(100000))
+    local done = false
+    local readers = {}
+    for i = 1, 40 do
+      readers[i] = async.create_task(function()
+        local file <close> = fs.open(at "f")
+        while not done do
+          file:seek("set")
+          file:read("a")
+        end
+      end)
+    end
+    helper.turns(10)
+    for _ = 1, 5 do fs.open(at "f"):close() end
+    done = true
+    async.gather(readers)
+  end)
+
   it("ends with its loop, whatever waits #real", function()
     local out = helper.plain(([[
       local fs, path = async.fs, %q

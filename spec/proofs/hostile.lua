@@ -70,7 +70,10 @@ end
 -- What a framework's own steps do is no matter of ours, and they are most of what such a run does.
 local function specs(files)
   p.env.LUNATION_CHAOS_SKIP, p.env.LUNATION_CHAOS_EVERY = "@/usr/share/", SELDOM
-  for _, file in ipairs(files) do p:specs({ file }, { limit = LIMIT }) end
+  proof.by_clock(files, function(list, options)
+    options.limit = LIMIT
+    for _, file in ipairs(list) do p:specs({ file }, options) end
+  end)
 end
 
 if #arg > 0 then

@@ -33,7 +33,6 @@ local without = {}
 if not long then
   without = {
     "/testing/", "/cli_spec", "/examples_spec", "/interrupt_spec", "/readme_spec", "/proof_spec", "/peers/",
-    "_peers_spec",
     "/dropped_spec", "/descriptors_spec", "faults_spec", "/short_spec", "/bounded_spec", "/storm_spec", "/library_spec",
     "/stdio_spec", "/tty_spec", "/traps_spec", "/signal_interrupt_spec", "_many_spec", "/tls_stream_spec",
   }
@@ -41,20 +40,11 @@ if not long then
 end
 local at_once = (long or #arg > 0) and 1 or 8
 
-local function specs(files, options)
+proof.by_clock(#arg > 0 and arg or proof.all_specs(without), function(files, options)
   options.prefix, options.limit = MEMCHECK, long and 1200 or 400
+  options.exclude = options.exclude and "native," .. options.exclude or "native"
   for i = 1, #files, at_once do
     p:specs(table.move(files, i, math.min(#files, i + at_once - 1), 1, {}), options)
   end
-end
-
-local engine, real, others = {}, {}, {}
-for _, path in ipairs(#arg > 0 and arg or proof.all_specs(without)) do
-  local list = path:find("spec/engine/", 1, true) and engine or others
-  list[#list + 1] = path
-  if list == engine and command.slurp(path):find("#real", 1, true) then real[#real + 1] = path end
-end
-specs(engine, { exclude = "native,real", virtual = true })
-specs(real, { exclude = "native", tags = "real" })
-specs(others, { exclude = "native" })
+end)
 p:finish()

@@ -46,6 +46,20 @@ function proof.all_specs(without)
   return list
 end
 
+-- Calls specs(files, options) so that the engine's tests run on a virtual clock, on a slow machine a safe one, and those
+-- that measure real time on the real one; then with the other files. The options tell which tests of the files are meant.
+function proof.by_clock(files, specs)
+  local engine, real, others = {}, {}, {}
+  for _, path in ipairs(files) do
+    local list = path:find("spec/engine/", 1, true) and engine or others
+    list[#list + 1] = path
+    if list == engine and command.slurp(path):find("#real", 1, true) then real[#real + 1] = path end
+  end
+  specs(engine, { exclude = "real", virtual = true })
+  specs(real, { tags = "real" })
+  specs(others, {})
+end
+
 -- A proof that begins now. env: variables for everything that it runs.
 function proof.new(name, seed, env)
   return setmetatable({

@@ -215,7 +215,7 @@ end
 -- can be; permissions and times are kept, symbolic links stay links. opts.overwrite = true: files that are there are
 -- replaced and folders filled up; without it they throw OSError EEXIST. What is no file, folder or link throws ENOTSUP.
 -- Suspends; cancelled or failed, what has been copied so far is there; of the file that it was at nothing, or a part if
--- there was one already.
+-- there was one already. A cancel waits until the pool has stopped writing, which is at most 16 MiB more.
 function tree.copy(from, to, opts)
   from = check.path("copy", 1, from)
   to = check.path("copy", 2, to)

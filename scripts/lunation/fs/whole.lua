@@ -38,8 +38,8 @@ local function replace(target, before, data, opts)
   end)
   local file <close> = core.open(temp, "wx", { mode = mode })
   made = true
-  file:write(data)
   if before then unless({ EPERM = true, EINVAL = true }, core.chown, temp, before.uid, before.gid) end
+  file:write(data)
   if mode then core.chmod(temp, mode) end -- the umask has been at it
   if opts.sync ~= false then file:sync() end
   file:close()
@@ -72,7 +72,10 @@ function whole.write(path, data, opts)
     { sync = "boolean", atomic = "boolean", append = "boolean", mode = "permissions" })
   if opts.atomic ~= false and not opts.append then
     local target, before = about(path, "open", destination, path)
-    if target then return about(path, nil, replace, target, before, data, opts) end
+    if target then
+      about(path, nil, replace, target, before, data, opts)
+      return
+    end
   end
   local file <close> = core.open(path, opts.append and "a" or "w", { mode = opts.mode })
   file:write(data)
