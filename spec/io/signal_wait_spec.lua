@@ -1,5 +1,6 @@
 -- The module signal: tasks that wait for signals, listeners, and what signals do when nobody listens any more.
 local async = require "lunation"
+local children = require "spec.support.children"
 local helper = require "spec.helper"
 local command = require "spec.support.command"
 local disposition = require "spec.support.disposition"
@@ -319,21 +320,14 @@ describe("signal.kill", function()
   before_each(function() pid = math.tointeger(tonumber(io.popen("sleep 60 >/dev/null & echo $!"):read("l"))) end)
   after_each(function() pcall(signal.kill, pid, "KILL") end)
 
-  -- Nobody of ours has to wait for it: it is not our child.
-  local function ended()
-    local status = io.open("/proc/" .. pid .. "/stat")
-    if not status then return true end
-    local _ <close> = status
-    return status:read("a"):match("%) (%a)") == "Z"
-  end
-
   it("sends signals by name and number, and 0 only tries", function()
     signal.kill(pid, 0)
     signal.kill(pid, "STOP")
     signal.kill(pid, 18)
-    assert.is_false(ended())
+    assert.is_false(children.gone(pid))
     signal.kill(pid, "TERM")
-    assert.is_true(helper.eventually(ended))
+    -- Nobody of ours has to wait for it: it is not our child.
+    assert.is_true(children.eventually_gone(pid))
   end)
 
   it("says what went wrong", function()
